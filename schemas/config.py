@@ -1,0 +1,278 @@
+"""Recipes: everything a run depends on, as frozen data.
+
+`parse_recipe` turns a mapping (from YAML) into a `Recipe` and answers a mistake with one line that names
+the key and the nearest right one. Secrets are never here: a recipe names the environment variable that
+holds them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from schemas.errors import ConfigError
+
+EMBEDDED = "embedded"
+SceneFamily = Literal["count", "compare", "chart", "pattern"]
+
+
+class Settings(BaseModel):
+    """Base of every settings block: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScenesSource(Settings):
+    """Procedural problems with exact answers (synth/scenes.py)."""
+
+    kind: Literal["scenes"] = "scenes"
+    count: int = Field(default=200, ge=1, description="problems to draw")
+    families: tuple[SceneFamily, ...] = Field(default=get_args(SceneFamily), min_length=1)
+    difficulty: tuple[float, float] = Field(
+        default=(0.0, 1.0), description="range each problem's difficulty is drawn from, within [0, 1]"
+    )
+    size: tuple[int, int] = Field(default=(224, 448), description="range of the square image's side, pixels")
+
+    @model_validator(mode="after")
+    def _ranges(self) -> ScenesSource:
+        low, high = self.difficulty
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"difficulty: [{low}, {high}] must rise within [0, 1]")
+        small, large = self.size
+        if not 112 <= small <= large <= 1024:
+            raise ValueError(f"size: [{small}, {large}] must rise within [112, 1024] pixels")
+        return self
+
+
+class Columns(Settings):
+    """Which column of a table holds what. Image names are relative to the folder."""
+
+    id: str = "id"
+    question: str = "question"
+    answer: str = "answer"
+    choices: str = "choices"
+    image: str = "image"
+    category: str = "category"
+    facts: str = "scene"
+
+
+class FolderSource(Settings):
+    """A local folder: a JSON-lines table beside its images (also `metadata.jsonl` with `file_name`)."""
+
+    kind: Literal["folder"] = "folder"
+    path: Path
+    table: str | None = Field(
+        default=None, description="the table's file name; by default items.jsonl or metadata.jsonl"
+    )
+    columns: Columns = Columns()
+    name: str | None = Field(default=None, description="the source's name; by default the folder's")
+    limit: int | None = Field(default=None, ge=1, description="read only the first rows")
+    max_pixels: int = Field(default=40_000_000, ge=1, description="a larger image is a failed row, pixels")
+    licence: str = ""
+
+
+Source = Annotated[ScenesSource | FolderSource, Field(discriminator="kind")]
+
+
+class TeacherSettings(Settings):
+    """An OpenAI-compatible server. `embedded` starts avar's own teacher for procedural scenes."""
+
+    url: str = Field(default=EMBEDDED, description="base URL, with or without /v1; or `embedded`")
+    model: str | None = Field(default=None, description="served name; None: the one the server lists")
+    api_key_env: str | None = Field(
+        default=None, description="name of the environment variable that holds the key"
+    )
+    max_in_flight: int = Field(default=64, ge=1, le=4096, description="requests at one time, all stages")
+    timeout_s: float = Field(default=600.0, gt=0, description="seconds one answer may take")
+    max_attempts: int = Field(default=6, ge=1, description="requests per answer, the first included")
+
+    @model_validator(mode="after")
+    def _url(self) -> TeacherSettings:
+        if self.url != EMBEDDED and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url: {self.url!r} is neither `embedded` nor an http(s) URL")
+        return self
+
+
+class StageSettings(Settings):
+    """Sampling of one stage; `teacher` gives the stage a server of its own."""
+
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    max_tokens: int = Field(default=2048, ge=1)
+    teacher: TeacherSettings | None = None
+
+
+class FilterSettings(Settings):
+    """Thresholds of the filters. Tokens here are words and punctuation marks, counted without a model."""
+
+    min_tokens: int = Field(default=20, ge=0, description="shortest trace kept")
+    max_tokens: int = Field(default=8192, ge=1, description="longest trace kept")
+    min_anchors: int = Field(default=2, ge=0, description="looks back at the image a trace must hold")
+
+
+class StudentSettings(Settings):
+    """The tiny Qwen2.5-VL student that the demo builds from its config (trainer/student.py)."""
+
+    hidden_size: int = Field(default=128, ge=32)
+    layers: int = Field(default=4, ge=1)
+    heads: int = Field(default=4, ge=1)
+    kv_heads: int = Field(default=2, ge=1)
+    vocab_size: int = Field(default=2048, ge=512, description="tokenizer trained on the recipe's own text")
+    image_side: int = Field(default=112, ge=56, description="side images are resized to, pixels")
+
+
+class GuidedLossSettings(Settings):
+    """The attention-guided objective (AVAR, arXiv 2603.03825; METHOD in docs/method.md).
+
+    `bounded` is zero once the image share of a (layer, head) has reached `image_target` and once the
+    system share has fallen to `system_floor`; `paper` is the published form, which runs away on small models.
+    """
+
+    alpha: float = Field(default=0.15, ge=0, description="weight of L_enhance; 0.15 in the paper")
+    beta: float = Field(default=0.15, ge=0, description="weight of L_suppress; 0.15 in the paper")
+    form: Literal["bounded", "paper"] = "bounded"
+    queries: Literal["user", "response", "user+response"] = "user"
+    image_target: float = Field(default=0.6, gt=0, le=1, description="share of attention, bounded form")
+    system_floor: float = Field(default=0.1, gt=0, le=1, description="share of attention, bounded form")
+
+
+class TrainSettings(Settings):
+    """A short SFT on the accepted traces."""
+
+    model: str = Field(default="tiny", description="`tiny` (built from its config) or a model folder or name")
+    student: StudentSettings = StudentSettings()
+    steps: int = Field(default=60, ge=1)
+    batch_size: int = Field(default=8, ge=1, description="sequences per step and process")
+    gradient_accumulation: int = Field(default=1, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0, description="1e-5 for the paper's 7B model")
+    warmup_ratio: float = Field(default=0.1, ge=0, lt=1, description="0.1 in the released recipe")
+    guided: GuidedLossSettings = GuidedLossSettings()
+    control: bool = Field(default=True, description="train a second model without the guided loss")
+    vas_samples: int = Field(default=32, ge=1, description="held-out rows the score is measured on")
+
+
+class Recipe(Settings):
+    """One run: where problems come from, who teaches, what is kept, how a student is trained."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    source: Source
+    teacher: TeacherSettings = TeacherSettings()
+    describe: StageSettings = StageSettings()
+    reason: StageSettings = StageSettings()
+    anchor: StageSettings = StageSettings()
+    partition_size: int = Field(default=250, ge=1, description="problems per Prefect task and draft shard")
+    filters: FilterSettings = FilterSettings()
+    validation: float = Field(
+        default=0.15, ge=0, lt=1, description="share of accepted problems held out, decided by their id"
+    )
+    train: TrainSettings = TrainSettings()
+
+    @property
+    def teachers(self) -> dict[str, TeacherSettings]:
+        """The teacher of each stage."""
+        stages = {"describe": self.describe, "reason": self.reason, "anchor": self.anchor}
+        return {name: stage.teacher or self.teacher for name, stage in stages.items()}
+
+    def synthesis_key(self) -> dict[str, Any]:
+        """The part of the recipe that decides what the drafts are.
+
+        Two runs may share a folder only where this is equal. How fast a teacher is asked, and what happens
+        to its drafts afterwards, is not part of it.
+        """
+        data = self.model_dump(mode="json", exclude={"filters", "validation", "train", "name"})
+        pace = {"max_in_flight", "timeout_s", "max_attempts", "api_key_env"}
+        blocks = [data["teacher"], *(data[stage]["teacher"] for stage in ("describe", "reason", "anchor"))]
+        for block in filter(None, blocks):
+            for key in pace:
+                block.pop(key)
+        return data
+
+
+def parse_recipe(data: object, *, where: str) -> Recipe:
+    """A mapping as a `Recipe`.
+
+    Args:
+        where: the file's name, for the message.
+    Raises: ConfigError: one line naming the first wrong key, its value, and the mend.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{where}: a recipe is a mapping of keys, found {type(data).__name__}")
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error)}") from error
+
+
+def override(data: Mapping[str, Any], assignments: Mapping[str, Any]) -> dict[str, Any]:
+    """`data` with `key.sub` paths replaced, e.g. {"source.count": 50}.
+
+    Raises: ConfigError: a path that runs through a value which is not a mapping.
+    """
+    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in data.items()}
+    for path, value in assignments.items():
+        *parents, leaf = path.split(".")
+        node: dict[str, Any] = result
+        for depth, parent in enumerate(parents):
+            child = node.get(parent)
+            if child is not None and not isinstance(child, Mapping):
+                raise ConfigError(f"--set {path}: {'.'.join(parents[: depth + 1])} is a value, not a block")
+            node[parent] = dict(child or {})
+            node = node[parent]
+        node[leaf] = value
+    return result
+
+
+def _explain(error: ValidationError) -> str:
+    problems = error.errors(include_url=False)
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    key = ".".join(str(part) for part in _recipe_path(first["loc"]))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"unknown key `{key}`{_suggest(key)}{more}"
+    if first["type"] == "missing":
+        return f"missing key `{key}`{more}"
+    if first["type"] == "union_tag_invalid":
+        known = ", ".join(sorted(get_args(member.model_fields["kind"].annotation)[0] for member in _sources()))
+        tag = first["input"].get("kind") if isinstance(first["input"], Mapping) else first["input"]
+        return f"`{key}.kind`: unknown source {tag!r}; known: {known}{more}"
+    if first["type"] == "union_tag_not_found":
+        return f"missing key `{key}.kind`{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"`{key}`: {message}, got {first['input']!r}{more}" if key else f"{message}{more}"
+
+
+def _sources() -> tuple[type[BaseModel], ...]:
+    return (ScenesSource, FolderSource)
+
+
+def _recipe_path(loc: tuple[int | str, ...]) -> Iterator[int | str]:
+    """The location without the discriminator's tag, which pydantic puts after `source`."""
+    for position, part in enumerate(loc):
+        if not (position == 1 and loc[0] == "source" and part in {"scenes", "folder"}):
+            yield part
+
+
+def _suggest(key: str) -> str:
+    name = key.rsplit(".", 1)[-1]
+    known = sorted({field for model in _blocks(Recipe) for field in model.model_fields})
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f": did you mean `{near[0]}`?" if near else f"; see the shipped recipes for the keys of `{key}`"
+
+
+def _blocks(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """`model` and every settings block below it."""
+    yield model
+    nested = [*_sources(), Columns] if model is Recipe else []
+    nested += [field.annotation for field in model.model_fields.values() if _is_block(field.annotation)]
+    for child in nested:
+        if child is not model:
+            yield from _blocks(child)
+
+
+def _is_block(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
