@@ -181,14 +181,14 @@ class Recipe(Settings):
     def synthesis_key(self) -> dict[str, Any]:
         """The part of the recipe that decides what the drafts are.
 
-        Two runs may share a folder only where this is equal. How fast a teacher is asked, and what happens
-        to its drafts afterwards, is not part of it.
+        Two runs may share a folder only where this is equal. Where a teacher is and how fast it is asked,
+        and what happens to its drafts afterwards, is not part of it.
         """
         data = self.model_dump(mode="json", exclude={"filters", "validation", "train", "name"})
-        pace = {"max_in_flight", "timeout_s", "max_attempts", "api_key_env"}
+        access = {"url", "max_in_flight", "timeout_s", "max_attempts", "api_key_env"}
         blocks = [data["teacher"], *(data[stage]["teacher"] for stage in ("describe", "reason", "anchor"))]
         for block in filter(None, blocks):
-            for key in pace:
+            for key in access:
                 block.pop(key)
         return data
 
@@ -237,7 +237,9 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"missing key `{key}`{more}"
     if first["type"] == "union_tag_invalid":
-        known = ", ".join(sorted(get_args(member.model_fields["kind"].annotation)[0] for member in _sources()))
+        known = ", ".join(
+            sorted(get_args(member.model_fields["kind"].annotation)[0] for member in _sources())
+        )
         tag = first["input"].get("kind") if isinstance(first["input"], Mapping) else first["input"]
         return f"`{key}.kind`: unknown source {tag!r}; known: {known}{more}"
     if first["type"] == "union_tag_not_found":

@@ -25,6 +25,19 @@ class SourceError(AvarError):
     """A source of problems cannot be read at all (one unreadable row is a failed row, not this)."""
 
 
+class RowError(AvarError):
+    """One row of a source cannot become a problem. It becomes a failed row with this `reason`.
+
+    Args:
+        reason: a `schemas.records.SourceFault`.
+        message: one line for people.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class ShardError(AvarError):
     """An Arrow shard or a run folder cannot be written or read."""
 

@@ -1,0 +1,125 @@
+"""The only answer checker: for filters, rewards and evaluation.
+
+`check` decides by rule where a rule decides (same text, options, numbers with units, lists, words), asks
+computer algebra for formulas (`filters.algebra`), and says "undecided" otherwise. It never guesses: no
+nearest option, no number picked from several. A comma is never a decimal point (`filters.compare`).
+Importing this module loads neither sympy nor Math-Verify.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from filters.algebra import compare_algebraically
+from filters.choices import bare_letter, gold_options, letter_of, named_options
+from filters.compare import compare_plain, is_algebraic
+from filters.extract import extract_answer, final_answer
+from filters.normalize import MAX_ANSWER, canonicalise, fold
+from filters.quantities import Equality
+from filters.reasons import Reason, Verdict, dropped, kept
+from schemas.config import FilterSettings
+from schemas.records import Draft
+
+__all__ = ["Equality", "check", "check_answer", "extract_answer", "is_correct"]
+
+NAME = "answer"
+_MAX_CHOICES = 64
+
+
+def check(
+    prediction: str, gold: str, choices: Sequence[str] | None = None, precision: int | None = None
+) -> Equality:
+    """Whether a prediction equals the gold answer.
+
+    Args:
+        prediction: an answer, or prose that declares one; more than `MAX_ANSWER` characters are undecided
+            unless they are the gold answer itself, or tags or a box hold a shorter answer.
+        gold: the right answer; for a multiple-choice question its text or its letter.
+        choices: the options in order, None or empty for an open question.
+        precision: decimals at which numbers are compared; None: as many as the gold is written with.
+    Returns: "undecided" where no rule and no computer algebra can tell, or the time limit is reached.
+    Raises: filters.algebra.WorkerError: the algebra worker cannot start.
+    """
+    if prediction == gold and gold.strip():
+        return "equal"
+    said = _said(prediction)
+    if said is None or len(gold) > MAX_ANSWER:
+        return "undecided"
+    if choices and len(choices) <= _MAX_CHOICES and max(map(len, choices)) <= MAX_ANSWER:
+        return _check_choices(said, gold, choices, precision)
+    return _check_open(said, gold, precision)
+
+
+def is_correct(
+    prediction: str, gold: str, choices: Sequence[str] | None = None, precision: int | None = None
+) -> bool:
+    """True where `check` says "equal"; undecided is not correct."""
+    return check(prediction, gold, choices, precision) == "equal"
+
+
+def check_answer(draft: Draft, settings: FilterSettings) -> Verdict:
+    """Keep a draft whose trace ends in the gold answer.
+
+    Score: 1 equal, 0.5 undecided, 0 different or absent. Rejection sampling on the answer: AVAR,
+    arXiv 2603.03825.
+    """
+    del settings
+    answer = extract_answer(draft.trace)
+    if answer is None:
+        return dropped(NAME, Reason.NO_ANSWER, 0.0, "the trace holds no <answer> and no box")
+    problem = draft.problem
+    verdict = check(answer, problem.answer, problem.choices or None)
+    if verdict == "equal":
+        return kept(NAME, 1.0)
+    detail = f"said {answer[:120]!r}, gold {problem.answer[:120]!r}"
+    if verdict == "undecided":
+        return dropped(NAME, Reason.ANSWER_UNDECIDED, 0.5, detail)
+    return dropped(NAME, Reason.ANSWER_WRONG, 0.0, detail)
+
+
+def _said(prediction: str) -> str | None:
+    """The prediction without reasoning and tags; None where what remains is too long to read."""
+    text = prediction.rsplit("</think>", 1)[-1]
+    if len(text) > MAX_ANSWER or "<answer>" in text:
+        text = extract_answer(text) or ("" if len(text) <= MAX_ANSWER else text)
+    return text if len(text) <= MAX_ANSWER else None
+
+
+def _check_choices(said: str, gold: str, choices: Sequence[str], precision: int | None) -> Equality:
+    right = gold_options(gold, choices)
+    if right is None:
+        return _check_open(said, gold, precision)
+    answer = final_answer(said)
+    for candidate in dict.fromkeys(text for text in (answer, said) if text):
+        named = named_options(candidate, choices)
+        if named:
+            return "equal" if right & named else "different"
+    return _check_open(said, choices[min(right)], precision)
+
+
+def _check_open(said: str, gold: str, precision: int | None) -> Equality:
+    wanted = canonicalise(final_answer(gold) or gold)
+    letter = bare_letter(wanted)
+    if letter is not None and letter in wanted:
+        return _check_letter(said, letter)
+    whole = canonicalise(said)
+    if fold(whole) == fold(wanted) and fold(wanted):
+        return "equal"
+    answer = final_answer(said)
+    if answer is None:
+        return "undecided" if said.strip() else "different"
+    plain = canonicalise(answer)
+    verdict = compare_plain(plain, wanted, precision)
+    if verdict is not None:
+        return verdict
+    if is_algebraic(plain) and is_algebraic(wanted):
+        return compare_algebraically(plain, wanted)
+    return "undecided"
+
+
+def _check_letter(said: str, letter: str) -> Equality:
+    found = letter_of(final_answer(said) or said) or letter_of(said)
+    if found is not None:
+        return "equal" if found == letter else "different"
+    return "undecided" if len(canonicalise(said)) > 24 else "different"
+

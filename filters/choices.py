@@ -1,0 +1,156 @@
+"""Which option of a multiple-choice question an answer names: by letter, by text, by value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from filters.compare import compare_plain
+from filters.extract import is_negated, is_prose, is_refusal, last_sentence
+from filters.normalize import canonicalise, fold
+
+_LETTER = r"[A-Za-z]"
+_WHOLE = re.compile(
+    rf"(?:(?:the )?(?:correct )?(?:option|choice|answer)\s{{0,3}}(?:is|:)?\s{{0,3}}|选项?)?[(\[{{]?({_LETTER})[)\]}}]?[.:)]?",
+    re.IGNORECASE,
+)
+_LEAD = re.compile(
+    r"(?:(?:option|choice|answer)\s{0,3}:?\s{0,3}|选项?)?(?:[(\[]([A-Za-z])[)\]]\s{0,3}[.:]?|([A-Za-z])\s?[.):,]\s)\s{0,3}(.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+_DECLARED = re.compile(
+    r"(?:answer|option|choice|答案|选项?)\s{0,3}(?:is|:|为|是)?\s{0,3}(?:for sure |clearly |therefore |option |choice )?"
+    r"[(\[]?([A-Z])[)\]]?(?![A-Za-z0-9'])(?!\s(?:or|and)\s)"
+)
+_MENTION = re.compile(r"(?<![A-Za-z0-9'\\])[(\[]?([A-HJ-Z])[)\]]?(?![A-Za-z0-9'])")
+_ATTACHED = re.compile(r"(?<=[\d)}])(?=[a-z]$)")
+_ARTICLE = re.compile(r"\s(?!is\b|or\b|and\b|because\b|was\b)[a-z]")
+_DENIED = re.compile(r"(?:\bnot\b|n't\b|\bcannot\b|\bneither\b|\bnor\b|\bexcept\b|不)[^.,;。]{0,20}$", re.IGNORECASE)
+
+
+def letter_of(text: str) -> str | None:
+    """The option letter that a text commits to, upper case, without knowing the options.
+
+    A bare letter, a declaration ("the answer is (B) 12"), a leading "B. ..." or the only letter that a
+    sentence names and does not deny. None where there is none, or several.
+    """
+    text = canonicalise(text)
+    whole = bare_letter(text)
+    if whole is not None:
+        return whole
+    lead = _LEAD.match(text)
+    if lead and (lead[1] or "").isupper() | (lead[2] or "").isupper():
+        return (lead[1] or lead[2]).upper()
+    declared = {match[1] for match in _DECLARED.finditer(text)}
+    if len(declared) == 1:
+        return declared.pop()
+    mentioned = {match[1] for match in _MENTION.finditer(text) if _asserted(text, match)}
+    return mentioned.pop() if len(mentioned) == 1 and not declared else None
+
+
+def bare_letter(text: str) -> str | None:
+    """The upper-case letter of canonical text that is nothing but a letter: "B", "(b)", "Option B"."""
+    whole = _WHOLE.fullmatch(text.strip())
+    return whole[1].upper() if whole else None
+
+
+def _asserted(text: str, mention: re.Match[str]) -> bool:
+    article = mention.group() == "A" and _ARTICLE.match(text, mention.end())
+    return not article and not _DENIED.search(text, max(0, mention.start() - 40), mention.start())
+
+
+def gold_options(gold: str, choices: Sequence[str]) -> frozenset[int] | None:
+    """Positions of the gold answer among the options: its text first, then its letter, then its value.
+
+    Text comes first because options may themselves be letters ("A" may be the second option's text).
+    Returns: several positions where options repeat, None where the gold answer is not among them.
+    """
+    by_text = _text_positions(gold, choices)
+    if by_text:
+        return frozenset(by_text)
+    plain = canonicalise(gold)
+    letter = bare_letter(plain)
+    at = _at(letter, choices) if letter else None
+    if at:
+        return at
+    lead = _LEAD.match(plain)
+    return _by_value(gold, choices) or (_at(lead[1] or lead[2], choices) if lead else None)
+
+
+def named_options(prediction: str, choices: Sequence[str]) -> frozenset[int] | None:
+    """Positions of the options that a prediction names.
+
+    Returns: None where it names none that a rule can tell; several positions where options repeat. A
+        letter whose text contradicts it ("(D) 12" where 12 is option C) names nothing.
+    """
+    plain = canonicalise(prediction)
+    by_text = _text_positions(prediction, choices)
+    if by_text:
+        return frozenset(by_text)
+    letter = bare_letter(plain)
+    if letter is not None:
+        return _at(letter, choices)
+    lead = _LEAD.match(plain)
+    if lead and ord((lead[1] or lead[2]).upper()) - ord("A") < len(choices):
+        return _reconcile(_at(lead[1] or lead[2], choices), lead[3], choices)
+    if is_refusal(plain):
+        return None
+    by_value = _by_value(prediction, choices)
+    if by_value:
+        return by_value
+    return _mentioned(plain, choices) if is_prose(plain) else None
+
+
+def _at(letter: str, choices: Sequence[str]) -> frozenset[int] | None:
+    position = ord(letter.upper()) - ord("A")
+    return frozenset({position}) if position < len(choices) else None
+
+
+def _reconcile(letter: frozenset[int] | None, rest: str, choices: Sequence[str]) -> frozenset[int] | None:
+    text = frozenset(_text_positions(rest, choices)) or _by_value(rest, choices)
+    if letter is None or not text:
+        return letter
+    return letter if letter <= text else None
+
+
+def _text_positions(text: str, choices: Sequence[str]) -> list[int]:
+    wanted = fold(canonicalise(text))
+    tight = wanted.replace(" ", "")
+    folded = [fold(canonicalise(choice)) for choice in choices]
+    exact = [i for i, choice in enumerate(folded) if choice == wanted and wanted]
+    return exact or [i for i, choice in enumerate(folded) if choice.replace(" ", "") == tight and tight]
+
+
+def _by_value(text: str, choices: Sequence[str]) -> frozenset[int] | None:
+    """Options of one and the same value as the text; None where there is none, or they differ."""
+    found = [i for i, choice in enumerate(choices) if _same(text, choice)]
+    if not all(_same(choices[found[0]], choices[i]) for i in found[1:]):
+        return None
+    return frozenset(found) or None
+
+
+def _same(text: str, choice: str) -> bool:
+    """Equal by rule; among options a letter set against a number (`34m`) is a unit."""
+    spaced = [_ATTACHED.sub(" ", canonicalise(side)) for side in (text, choice)]
+    return compare_plain(*spaced) == "equal"
+
+
+def _mentioned(text: str, choices: Sequence[str]) -> frozenset[int] | None:
+    """The one option that a sentence names: by a declared letter, else by its words."""
+    letter = letter_of(text)
+    if letter is not None and ord(letter) - ord("A") < len(choices):
+        return _at(letter, choices)
+    sentence = fold(last_sentence(text))
+    if is_negated(sentence):
+        return None
+    folded = {i: fold(canonicalise(choice)) for i, choice in enumerate(choices)}
+    present = {i: words for i, words in folded.items() if len(words) >= 4 and _contains(sentence, words)}
+    longest = {i for i, a in present.items() if not any(a != b and a in b for b in present.values())}
+    texts = {present[i] for i in longest}
+    return frozenset(longest) if len(texts) == 1 else None
+
+
+def _contains(sentence: str, words: str) -> bool:
+    start = sentence.find(words)
+    end = start + len(words)
+    return start >= 0 and not sentence[start - 1 : start].isalnum() and not sentence[end : end + 1].isalnum()

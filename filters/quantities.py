@@ -1,0 +1,182 @@
+"""Numbers with units: reading them and comparing them at the gold answer's precision."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Literal
+
+from filters.expressions import Value, evaluate
+from filters.units import ANGLE, CURRENCY, PERCENT, Unit, parse_unit
+
+Equality = Literal["equal", "different", "undecided"]
+
+_LITERAL = re.compile(r"[-+]?(\d{1,200})?(?:\.(\d{0,200}))?")
+_TAIL = re.compile(r"[^\W\d_]|[°%$€£¥¢]")
+_CURRENCY = re.compile(rf"([-+]?)\s?\\?([{re.escape(CURRENCY)}])\s?(?=[\d.(\\])")
+_SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen twenty"
+).split()
+_TENS = "thirty forty fifty sixty seventy eighty ninety hundred".split()
+NUMBER_WORDS: dict[str, int] = {
+    **{word: value for value, word in enumerate(_SMALL)},
+    **{word: 10 * value for value, word in enumerate(_TENS, start=3)},
+    **{word: value for value, word in enumerate("零一二三四五六七八九十")},
+    "两": 2,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number, perhaps with a unit.
+
+    Attributes:
+        decimals: digits after the point where the number was written as digits, else None (an expression).
+        unit: None where none was written.
+        attached: the unit is one letter set against the number (`5m`), which may be a variable instead.
+        circular: the expression holds pi, so a bare angle is in radians.
+    """
+
+    value: Value
+    decimals: int | None
+    unit: Unit | None = None
+    attached: bool = False
+    circular: bool = False
+
+    @property
+    def digits(self) -> int:
+        """Significant digits of a written number, 0 for an expression."""
+        if self.decimals is None:
+            return 0
+        return len(str(abs(round(self.value * 10**self.decimals))))
+
+
+def parse_quantity(text: str) -> Quantity | None:
+    """Read canonical text as a number with an optional unit before (currency) or after it.
+
+    Returns: None where the text is not one constant, or its tail is no unit.
+    """
+    text = text.strip().removesuffix(".")
+    currency = _CURRENCY.match(text)
+    if currency:
+        rest = parse_quantity(currency[1] + text[currency.end() :])
+        return rest and replace(rest, unit=rest.unit or parse_unit(currency[2]))
+    number = _bare(text)
+    if number is not None:
+        return number
+    for count, tail in enumerate(_TAIL.finditer(text)):
+        if count == 8:
+            break
+        found = _split(text, tail.start())
+        if found is not None:
+            return found
+    return None
+
+
+def _split(text: str, start: int) -> Quantity | None:
+    """The quantity whose unit begins at `start`, or None."""
+    if not start or text[start - 1] == "\\":
+        return None
+    head = text[:start].rstrip(" {(-")
+    number = _bare(head if text[start - 1] not in "{(" else text[: start - 1].strip())
+    unit = parse_unit(text[start:].rstrip(")")) if number is not None else None
+    if number is None or unit is None:
+        return None
+    single = len(text[start:].rstrip()) == 1 and text[start].isalpha() and text[start].isascii()
+    return replace(number, unit=unit, attached=single and text[start - 1] not in " {(")
+
+
+def _bare(text: str) -> Quantity | None:
+    literal = _LITERAL.fullmatch(text.strip())
+    if literal and (literal[1] or literal[2]):
+        return Quantity(Fraction(text.strip().rstrip(".")), len(literal[2] or ""))
+    word = NUMBER_WORDS.get(text.strip().lower())
+    if word is not None:
+        return Quantity(Fraction(word), 0)
+    value = evaluate(text)
+    return None if value is None else Quantity(value, None, circular="pi" in text)
+
+
+def compare_quantities(prediction: Quantity, gold: Quantity, precision: int | None = None) -> Equality:
+    """Compare two numbers, converting units.
+
+    A side without a unit takes the other's. Units of different dimensions differ; units of one dimension
+    are converted. A percentage equals its number ("10%" = "10") or its fraction ("50%" = "0.5").
+    """
+    theirs, ours = prediction.unit, gold.unit
+    if theirs and ours:
+        if theirs.dimensions != ours.dimensions:
+            return _unlike(prediction, gold, precision)
+        if theirs.factor != ours.factor:
+            scaled = prediction.value * theirs.factor / ours.factor
+            prediction = replace(prediction, value=scaled)
+        return compare_numbers(prediction, gold, precision)
+    return _compare_one_unit(prediction, gold, precision)
+
+
+def _unlike(prediction: Quantity, gold: Quantity, precision: int | None) -> Equality:
+    """Different words after one number may still mean one thing; different measures do not."""
+    if compare_numbers(prediction, gold, precision) == "different":
+        return "different"
+    counted = any(side.unit is not None and side.unit.counted for side in (prediction, gold))
+    return "undecided" if counted else "different"
+
+
+def _compare_one_unit(prediction: Quantity, gold: Quantity, precision: int | None) -> Equality:
+    unit = prediction.unit or gold.unit
+    if gold.attached:
+        return "undecided"  # `5m` against `5`: a unit left out, or a variable lost
+    if unit and unit.dimensions == PERCENT:
+        return _compare_percent(prediction, gold, precision)
+    plain = compare_numbers(prediction, gold, precision)
+    if plain == "equal" or not unit or unit.dimensions != ANGLE:
+        return plain
+    bare = gold if prediction.unit else prediction
+    if not bare.circular:
+        return plain
+    degrees = Fraction(180) / Fraction(math.pi)
+    turned = replace(bare, value=float(bare.value * degrees))
+    return compare_numbers(turned, gold, precision) if bare is prediction else compare_numbers(prediction, turned)
+
+
+def _compare_percent(prediction: Quantity, gold: Quantity, precision: int | None) -> Equality:
+    bare = gold if prediction.unit else prediction
+    percent = prediction if prediction.unit else gold
+    as_fraction = replace(
+        percent,
+        value=percent.value / 100,
+        decimals=None if percent.decimals is None else percent.decimals + 2,
+    )
+    pair = (as_fraction, gold) if percent is prediction else (prediction, as_fraction)
+    fraction = compare_numbers(*pair, precision if percent is prediction else None)
+    if fraction == "equal" or (abs(bare.value) <= 1 and bare.value != 0):
+        return fraction
+    return compare_numbers(prediction, gold, precision)
+
+
+def compare_numbers(prediction: Quantity, gold: Quantity, precision: int | None = None) -> Equality:
+    """Compare two values at the gold answer's precision.
+
+    The gold's decimals (or `precision`) say how finely it was rounded: 78.54 equals a gold 78.5, 21.6 does
+    not equal a gold 21.61. An integer or an expression is exact: 99.9 is not 100. A decimal prediction of
+    an exact gold must be its correct rounding to at least two decimals or three digits: 1.67 equals 5/3,
+    1.7 does not. A tie may round either way.
+    """
+    difference = abs(Fraction(prediction.value) - Fraction(gold.value))
+    if difference <= Fraction(1, 10**9) * min(abs(Fraction(gold.value)), abs(Fraction(prediction.value))):
+        return "equal"
+    decimals = precision if precision is not None else gold.decimals
+    if precision is not None or gold.decimals:
+        return "equal" if difference <= _half_unit(decimals or 0) else "different"
+    if gold.decimals is None and prediction.decimals and Fraction(gold.value).denominator != 1:
+        fine = prediction.decimals >= 2 or prediction.digits >= 3
+        return "equal" if fine and difference <= _half_unit(prediction.decimals) else "different"
+    return "different"
+
+
+def _half_unit(decimals: int) -> Fraction:
+    """Half a unit of the last place, with room for the error of a float."""
+    return Fraction(1, 2) * Fraction(10) ** -decimals * (1 + Fraction(1, 10**9))

@@ -1,0 +1,64 @@
+"""What a filter says: a `Verdict`, with a `Reason` from a closed list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from schemas.records import VerdictRow
+
+
+class Reason(StrEnum):
+    """Why a draft was dropped. The closed list: a report never meets any other."""
+
+    TRUNCATED = "truncated"  # a stage ran into its token limit
+    REPETITIVE = "repetitive"  # a stage was stopped for repeating itself
+    TOO_LONG = "too_long"
+    TOO_SHORT = "too_short"
+    BAD_FORMAT = "bad_format"  # not one <think> block followed by one <answer> block
+    SEVERAL_ANSWERS = "several_answers"
+    NO_ANSWER = "no_answer"
+    ANSWER_UNDECIDED = "answer_undecided"  # nobody could tell whether it equals the gold answer
+    ANSWER_WRONG = "answer_wrong"
+    MENTIONS_DESCRIPTION = "mentions_description"  # gives away that a text stood in for the image
+    TOO_FEW_ANCHORS = "too_few_anchors"
+    NO_REFLECTION = "no_reflection"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """One filter's judgement of one draft.
+
+    Attributes:
+        filter: the filter's name in `filters.verdicts.FILTERS`.
+        reason: None exactly where `keep` is true.
+        score: in [0, 1], higher is better; each filter documents its scale.
+        detail: one line for people: what was found, and where.
+    """
+
+    filter: str
+    keep: bool
+    reason: Reason | None
+    score: float
+    detail: str
+
+    def to_row(self) -> VerdictRow:
+        """The verdict as it is stored: no reason is the empty string."""
+        return VerdictRow(
+            filter=self.filter,
+            keep=self.keep,
+            reason=str(self.reason or ""),
+            score=self.score,
+            detail=self.detail,
+        )
+
+
+def kept(name: str, score: float, detail: str = "") -> Verdict:
+    """A verdict that keeps the draft."""
+    return Verdict(filter=name, keep=True, reason=None, score=score, detail=detail)
+
+
+def dropped(name: str, reason: Reason, score: float, detail: str) -> Verdict:
+    """A verdict that drops the draft; `detail` is flattened to one line of at most 300 characters."""
+    line = " ".join(detail[:1200].split())
+    return Verdict(filter=name, keep=False, reason=reason, score=score, detail=line[:300])

@@ -1,0 +1,170 @@
+"""Servers that avar starts for itself, and that never outlive it.
+
+A child runs in a session of its own, so that Ctrl-C reaches avar alone and avar stops the child in order.
+It watches its parent's pid: once the parent is gone, by SIGKILL too, it exits within a quarter of a second.
+
+    python -m flows.children prefect --port 4200 --parent 1234
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from schemas.errors import FlowError
+
+Kind = Literal["prefect", "embedded"]
+READY = {"prefect": "/api/health", "embedded": "/health"}
+START_S = 90.0  # a cold disk and a first database migration included
+_STOP_S = 5.0
+_WATCH_S = 0.25
+
+
+@contextmanager
+def serve_child(kind: Kind, log: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Starts a server on a free loopback port, waits until it answers, and stops it at the end.
+
+    Args:
+        log: file its output goes to, one per run.
+        environment: variables added to this process's own.
+    Yields: its base URL, without a trailing slash.
+    Raises: FlowError: it did not start; the message quotes the end of the log.
+    """
+    child, url = start_child(kind, log, environment)
+    try:
+        wait_until_ready(child, url + READY[kind], log)
+        yield url
+    finally:
+        stop_child(child)
+
+
+def start_child(
+    kind: Kind, log: Path, environment: Mapping[str, str] | None = None
+) -> tuple[subprocess.Popen[bytes], str]:
+    """Starts a server without waiting for it. Returns: the process and its base URL."""
+    port = free_port()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable,
+        "-m",
+        "flows.children",
+        kind,
+        "--port",
+        str(port),
+        "--parent",
+        str(os.getpid()),
+    ]
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, **(environment or {})},
+        )
+    return child, f"http://127.0.0.1:{port}"
+
+
+def stop_child(child: subprocess.Popen[bytes]) -> None:
+    """Asks a server to stop, and kills it and its session where it does not."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def free_port() -> int:
+    """A loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Path, limit_s: float = START_S) -> None:
+    """Waits until `url` answers 200.
+
+    Raises: FlowError: the process ended, or `limit_s` passed.
+    """
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            raise FlowError(
+                f"a server ended while starting (exit {child.returncode}); {log} ends: {_tail(log)}"
+            )
+        if answers(url):
+            return
+        time.sleep(0.1)
+    raise FlowError(f"a server did not answer at {url} within {limit_s:g} s; {log} ends: {_tail(log)}")
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return response.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _tail(log: Path, characters: int = 300) -> str:
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    return " ".join(text.split())[-characters:] or "(empty)"
+
+
+# ------------------------------------------------------------------------------------- in the child
+
+
+def _watch(parent: int) -> None:
+    """Ends this process and its session as soon as `parent` is no longer its parent."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_S)
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
+
+
+def _run_prefect(port: int) -> None:
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    uvicorn.run(create_app(), host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
+
+
+def _run_embedded(port: int) -> None:
+    import uvicorn
+
+    from synth.embedded import app
+
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
+
+
+def _main() -> None:
+    runners: dict[str, Callable[[int], None]] = {"prefect": _run_prefect, "embedded": _run_embedded}
+    parser = argparse.ArgumentParser(prog="python -m flows.children")
+    parser.add_argument("kind", choices=sorted(runners))
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    arguments = parser.parse_args()
+    _watch(arguments.parent)
+    runners[arguments.kind](arguments.port)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,318 @@
+"""The `avar` command. Heavy packages are imported by the command that needs them, so that --help is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from schemas.errors import AvarError, ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from schemas.config import Recipe
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+RUNS = Path("runs")
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Entry point: exits with 0, 1 (failed), 2 (bad usage) or 130 (interrupted), one line for a mistake."""
+    from flows.orchestra import terminate_as_interrupt
+
+    try:
+        with terminate_as_interrupt():
+            avar.main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except AvarError as error:
+        from flows.text import sanitize
+
+        print(f"avar: {sanitize(str(error))}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        print(
+            "avar: stopped; finished partitions are kept, the same command goes on from there",
+            file=sys.stderr,
+        )
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output left: `avar inspect DIR | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _out_option(default: str) -> Callable[[F], F]:
+    return click.option("--out", type=click.Path(path_type=Path), default=None, help=f"Folder; {default}.")
+
+
+_set_option = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY.SUB=VALUE",
+    help="Override a recipe's key; repeatable.",
+)
+_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object, last, on standard output."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="avar")
+def avar() -> None:
+    """Reasoning traces that look at the image: synthesize, curate, train, measure.
+
+    \b
+    Start here:
+        avar demo                     the whole loop on a laptop CPU
+        avar run folder --set source.path=DATA --set teacher.url=http://127.0.0.1:8000
+        avar inspect runs/demo
+    """
+
+
+@avar.command()
+@_out_option("runs/demo by default")
+@_set_option
+@_json_option
+def demo(out: Path | None, assignments: tuple[str, ...], as_json: bool) -> None:
+    """The whole loop: problems, traces, filters, shards, a short SFT, the Visual Attention Score.
+
+    \b
+    Example:
+        avar demo --out runs/demo --json
+    """
+    from flows.demo import run_demo
+
+    started = time.monotonic()
+    recipe, out = _recipe("demo", assignments), _local(out or RUNS / "demo")
+    result = run_demo(recipe, out, None if as_json else _console())
+    if as_json:
+        _print_json(result | {"seconds": round(time.monotonic() - started, 1)})
+    else:
+        _console().print(f"[dim]{time.monotonic() - started:.0f} s in all[/dim]")
+
+
+@avar.command()
+@click.argument("recipe")
+@_out_option("runs/NAME by default")
+@_set_option
+@_json_option
+def synth(recipe: str, out: Path | None, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Problems -> drafts. RECIPE is a shipped name or a YAML file; a second run goes on where one stopped.
+
+    \b
+    Example:
+        avar synth folder --set source.path=data --set teacher.url=http://127.0.0.1:8000 --out runs/mine
+    """
+    from flows.pipeline import synthesize_run
+
+    loaded = _recipe(recipe, assignments)
+    out = _local(out or RUNS / loaded.name)
+    rows = synthesize_run(loaded, out)
+    if as_json:
+        _print_json({"drafts": rows, "run": str(out)})
+    else:
+        _console().print(f"{rows} drafts in {out}; next: avar curate {out}", markup=False, highlight=False)
+
+
+@avar.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@_out_option("the run's own by default")
+@_set_option
+@_json_option
+def curate(run: Path, out: Path | None, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Drafts -> dataset, with the run's recipe or other thresholds. Asks no teacher.
+
+    \b
+    Example:
+        avar curate runs/demo --set filters.min_anchors=4 --out runs/demo-strict
+    """
+    from flows.pipeline import curate_run, synthesis_finished
+    from schemas.runs import require_run
+
+    require_run(run)
+    recipe = _recipe(str(run), assignments)
+    out = _local(out or run)
+    curate_run(recipe, run, out)
+    _show(out, as_json)
+    if not synthesis_finished(run):
+        click.echo(f"avar: {run} is not finished: these are the rows drafted so far", err=True)
+
+
+@avar.command("run")
+@click.argument("recipe")
+@_out_option("runs/NAME by default")
+@_set_option
+@_json_option
+def run_recipe(recipe: str, out: Path | None, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Problems -> drafts -> dataset, then the report.
+
+    \b
+    Example:
+        avar run demo --set source.count=50 --out runs/small
+    """
+    from flows.pipeline import make_dataset
+
+    loaded = _recipe(recipe, assignments)
+    out = _local(out or RUNS / loaded.name)
+    make_dataset(loaded, out)
+    _show(out, as_json)
+
+
+@avar.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--samples", default=1, show_default=True, help="Accepted and rejected traces to show, of each."
+)
+@_json_option
+def inspect(directory: Path, samples: int, as_json: bool) -> None:
+    """The funnel, the reasons and a few traces of a finished dataset.
+
+    \b
+    Example:
+        avar inspect runs/demo --samples 3
+    """
+    _show(directory, as_json, samples)
+
+
+@avar.group()
+def train() -> None:
+    """Train a model on a curated dataset."""
+
+
+@train.command()
+@click.argument("recipe")
+@click.option(
+    "--data", type=click.Path(path_type=Path), default=None, help="Dataset; RECIPE where it is a run."
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the model.")
+@click.option("--guided/--plain", default=True, show_default=True, help="With or without the guided loss.")
+@_set_option
+@_json_option
+def sft(
+    recipe: str, data: Path | None, out: Path, guided: bool, assignments: tuple[str, ...], as_json: bool
+) -> None:
+    """SFT with the attention-guided loss. RECIPE: a shipped name, a YAML file, or a run's folder.
+
+    \b
+    Example:
+        avar train sft runs/demo --out runs/demo-model --set train.steps=100
+    """
+    from flows.train import train_run
+
+    if data is None and not Path(recipe).is_dir():
+        raise ConfigError(f"{recipe} is not a run's folder: say which dataset with --data DIR")
+    report = train_run(_recipe(recipe, assignments), data or Path(recipe), _local(out), guided=guided)
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        line = f"loss {report.loss_first:.3f} -> {report.loss_last:.3f}; model in {report.model_path}"
+        _console().print(line, markup=False, highlight=False)
+
+
+@avar.command()
+@click.argument("model")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--limit", default=200, show_default=True, type=click.IntRange(min=1), help="Rows measured.")
+@_json_option
+def vas(model: str, dataset: Path, limit: int, as_json: bool) -> None:
+    """The Visual Attention Score of MODEL (a folder or a name) on DATASET's held-out rows.
+
+    \b
+    Example:
+        avar vas runs/demo/models/guided runs/demo --limit 50
+    """
+    from flows.report import vas_table
+    from flows.train import score_run
+
+    report = score_run(model, dataset, limit)
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        _console().print(vas_table({model: report}))
+
+
+@avar.group()
+def teacher() -> None:
+    """Serve a teacher."""
+
+
+@teacher.command()
+@click.argument("model")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--vllm", "executable", default=None, help="The vllm program; .venv-vllm/bin/vllm by default.")
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+def serve(model: str, host: str, port: int, executable: str | None, flags: tuple[str, ...]) -> None:
+    """Serve MODEL with vLLM, or avar's own teacher where MODEL is `embedded`. Flags after -- go to vllm.
+
+    \b
+    Example:
+        avar teacher serve Qwen/Qwen2.5-VL-72B-Instruct -- --tensor-parallel-size 8
+        avar teacher serve embedded --port 8001
+    """
+    from flows.teacher_server import serve_embedded, serve_vllm
+
+    if model == "embedded":
+        serve_embedded(host, port)
+    else:
+        sys.exit(serve_vllm(model, host, port, executable, flags))
+
+
+# ------------------------------------------------------------------------------------------- shared
+
+
+def _recipe(name: str, assignments: tuple[str, ...]) -> Recipe:
+    from flows.recipes import load_recipe
+
+    return load_recipe(name, assignments)
+
+
+def _local(path: Path) -> Path:
+    if ":/" in str(path):
+        raise ConfigError(f"--out {path}: only local folders can be written")
+    return path
+
+
+def _show(directory: Path, as_json: bool, samples: int = 1) -> None:
+    from flows.report import find_samples, print_report, read_report
+    from schemas.records import Status
+
+    report = read_report(directory)
+    if as_json:
+        _print_json(report.to_dict())
+        return
+    shown = [
+        row
+        for status in (Status.ACCEPTED, Status.REJECTED)
+        for row in find_samples(directory, status, samples)
+    ]
+    print_report(_console(), report, shown)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    from flows.report import print_json
+
+    print_json(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Prefect as avar uses it: quiet, offline, with a server of its own where none is given.
+
+With PREFECT_API_URL set, that server is used. Otherwise one is started for the length of the run: Prefect's
+built-in ephemeral server hangs on Ctrl-C and outlives a SIGKILL.
+
+Importing this module sets Prefect's environment; import it before anything that imports Prefect.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # Prefect reports a failed flow with a traceback of its own; avar's one-line error is what people read.
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_SERVER_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "PREFECT_SERVER_UI_ENABLED": "false",
+    "PREFECT_CLI_WRAP_LINES": "false",
+}
+for _name, _value in QUIET.items():
+    os.environ.setdefault(_name, _value)
+
+
+@contextmanager
+def prefect_server(log: Path) -> Iterator[str]:
+    """A Prefect API for the flows inside: the one that PREFECT_API_URL names, or avar's own.
+
+    Args:
+        log: file that avar's own server writes to.
+    Yields: the API's URL.
+    Raises: FlowError: no server answers.
+    """
+    given = os.environ.get("PREFECT_API_URL")
+    if given:
+        _require_answer(given)
+        yield given
+        return
+    from flows.children import serve_child
+
+    with ExitStack() as stack:
+        home = stack.enter_context(_prefect_home())
+        environment = {"PREFECT_HOME": str(home)}
+        url = stack.enter_context(serve_child("prefect", log, environment)) + "/api"
+        stack.enter_context(_prefect_uses(url, home))
+        yield url
+
+
+def _require_answer(url: str) -> None:
+    from flows.children import answers
+    from schemas.errors import FlowError
+
+    if not answers(url.rstrip("/") + "/health"):
+        raise FlowError(
+            f"PREFECT_API_URL is {url}, but no Prefect server answers there: start it with "
+            "`prefect server start`, or unset the variable and avar uses its own"
+        )
+
+
+@contextmanager
+def _prefect_uses(url: str, home: Path) -> Iterator[None]:
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_HOME: home}):
+        yield
+
+
+@contextmanager
+def _prefect_home() -> Iterator[Path]:
+    """A folder for one server's database; a second avar at the same time gets another one."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "avar"
+    for number in range(64):
+        home = cache / f"prefect-{number}"
+        home.mkdir(parents=True, exist_ok=True)
+        with (home / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield home
+            return
+    from schemas.errors import FlowError
+
+    raise FlowError(f"{cache}: 64 Prefect servers of avar run at once; set PREFECT_API_URL to share one")
+
+
+@contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM is heard like Ctrl-C, so that servers are stopped and shards stay whole."""
+    previous = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

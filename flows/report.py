@@ -1,0 +1,190 @@
+"""What a run looks like: the funnel, the reasons, a few samples; for people and for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from flows.text import plain, sanitize
+from schemas.errors import ShardError
+from schemas.records import Status
+from schemas.runs import read_manifest
+from schemas.shards import SPLITS, scan
+
+if TYPE_CHECKING:
+    from trainer.vas import VasReport
+
+_TEXTS = ("description", "reasoning", "trace")
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """A finished dataset in numbers: problems = accepted + rejected + failed.
+
+    Attributes:
+        splits: rows per split.
+        reasons: rejected and failed rows by reason, most frequent first.
+        categories: accepted, rejected and failed rows by category of problem.
+    """
+
+    dataset: str
+    problems: int
+    accepted: int
+    rejected: int
+    failed: int
+    splits: dict[str, int]
+    reasons: dict[str, int]
+    categories: dict[str, dict[str, int]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for `--json`."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def read_report(root: Path) -> RunReport:
+    """Counts the dataset at `root` from its shards.
+
+    Raises: ShardError: no finished dataset, or the manifest disagrees with the shards.
+    """
+    table = scan(root)
+    funnel = _funnel(table)
+    _agree_with_manifest(root, funnel)
+    return RunReport(
+        dataset=str(root),
+        problems=sum(funnel.values()),
+        **funnel,
+        splits={split: _count(table, "split", split) for split in SPLITS},
+        reasons=_count_values(table.filter(pc.field("reason") != ""), "reason"),
+        categories=_by_category(table),
+    )
+
+
+def _funnel(table: pa.Table) -> dict[str, int]:
+    return {str(s): _count(table, "status", s) for s in (Status.ACCEPTED, Status.REJECTED, Status.FAILED)}
+
+
+def _agree_with_manifest(root: Path, funnel: Mapping[str, int]) -> None:
+    stored = read_manifest(root).get("funnel", funnel)
+    if {name: stored[name] for name in funnel} != dict(funnel):
+        raise ShardError(f"{root}: manifest.json and the shards count differently; run `avar curate {root}`")
+
+
+def _count(table: pa.Table, column: str, value: str) -> int:
+    return int(pc.sum(pc.equal(table[column], str(value))).as_py() or 0)
+
+
+def _count_values(table: pa.Table, column: str) -> dict[str, int]:
+    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(table[column]).to_pylist()}
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _by_category(table: pa.Table) -> dict[str, dict[str, int]]:
+    names = pc.if_else(pc.equal(table["category"], ""), table["source"], table["category"])
+    grouped = pa.table({"category": names, "status": table["status"]}).group_by(["category", "status"])
+    result: dict[str, dict[str, int]] = {}
+    for row in sorted(grouped.aggregate([([], "count_all")]).to_pylist(), key=lambda r: r["category"]):
+        result.setdefault(row["category"], {})[row["status"]] = row["count_all"]
+    return result
+
+
+def find_samples(root: Path, status: Status, limit: int) -> list[dict[str, Any]]:
+    """The first rows of a status in source order, without their images."""
+    table = scan(root).drop_columns(["images"])
+    return table.filter(pc.field("status") == str(status)).slice(0, limit).to_pylist()
+
+
+# ------------------------------------------------------------------------------------------- printing
+
+
+def print_report(console: Console, report: RunReport, samples: Sequence[Mapping[str, Any]] = ()) -> None:
+    """The funnel, the reasons, the categories and the samples given."""
+    console.print(_equation(report))
+    if report.reasons:
+        console.print(_reason_table(report))
+    console.print(_category_table(report))
+    for sample in samples:
+        console.print(_sample_panel(sample))
+
+
+def _equation(report: RunReport) -> Text:
+    share = f" ({report.accepted / report.problems:.0%})" if report.problems else ""
+    return Text.assemble(
+        ("problems ", "bold"),
+        f"{report.problems} = ",
+        (f"{report.accepted} accepted{share}", "green"),
+        " + ",
+        (f"{report.rejected} rejected", "yellow"),
+        " + ",
+        (f"{report.failed} failed", "red"),
+    )
+
+
+def _reason_table(report: RunReport) -> Table:
+    table = Table("why not accepted", "rows", box=None, pad_edge=False, title_justify="left")
+    for reason, rows in report.reasons.items():
+        table.add_row(plain(reason), str(rows))
+    return table
+
+
+def _category_table(report: RunReport) -> Table:
+    statuses = [str(status) for status in (Status.ACCEPTED, Status.REJECTED, Status.FAILED)]
+    table = Table("category", *statuses, box=None, pad_edge=False)
+    for category, counts in report.categories.items():
+        table.add_row(plain(category), *(str(counts.get(status, 0)) for status in statuses))
+    return table
+
+
+def _sample_panel(sample: Mapping[str, Any], limit: int = 1600) -> Panel:
+    style = {"accepted": "green", "rejected": "yellow", "failed": "red"}[sample["status"]]
+    why = f": {sample['reason']}" if sample["reason"] else ""
+    title = Text(sanitize(f"{sample['status']}{why} · {sample['row']} · {sample['id']}"))
+    return Panel(Group(*_sample_lines(sample, limit)), title=title, title_align="left", border_style=style)
+
+
+def _sample_lines(sample: Mapping[str, Any], limit: int) -> Iterator[Text]:
+    yield Text.assemble(("question ", "bold"), plain(sample["question"], 400))
+    if sample["choices"]:
+        yield Text.assemble(("choices  ", "bold"), plain(" | ".join(sample["choices"]), 400))
+    yield Text.assemble(("gold     ", "bold"), plain(sample["answer"], 200))
+    if sample["detail"]:
+        yield Text.assemble(("why      ", "bold"), plain(sample["detail"], 400))
+    text = next((sample[name] for name in reversed(_TEXTS) if sample[name]), "")
+    if text:
+        yield Text("")
+        yield plain(text, limit)
+
+
+def vas_table(arms: Mapping[str, VasReport]) -> Table:
+    """The score of each model, and beside it whether the model uses what it looks at."""
+    table = Table(
+        "attention of question tokens",
+        *("VAS", "band", "ratio of means", "image share", "system share", "image gain"),
+        box=None,
+        pad_edge=False,
+    )
+    for name, report in arms.items():
+        table.add_row(
+            name,
+            f"{report.vas:.3f}",
+            report.band,
+            f"{report.ratio_of_means:.3f}",
+            f"{report.user_shares['image']:.3f}",
+            f"{report.user_shares['system']:.3f}",
+            f"{report.image_gain:+.4f}",
+        )
+    return table
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on one line of standard output."""
+    print(json.dumps(value, ensure_ascii=True), flush=True)

@@ -1,0 +1,134 @@
+"""Dataset -> model -> score: what `avar train`, `avar vas` and the demo's second half do.
+
+Torch, transformers and trl are imported when a function runs, never with this module.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.progress import step
+from schemas.config import Recipe
+from schemas.errors import ConfigError, ShardError
+from schemas.shards import load_dataset_dict
+
+if TYPE_CHECKING:
+    import datasets
+
+    from trainer.sft import SftReport
+    from trainer.vas import VasReport
+
+TINY = "tiny"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The score before training, after it, and after the same training without the guided loss."""
+
+    sft: SftReport
+    before: VasReport
+    after: VasReport
+    control: VasReport | None
+
+
+def train_run(recipe: Recipe, data: Path, out: Path, *, guided: bool = True) -> SftReport:
+    """SFT of the recipe's model on the train split at `data`; the model is saved in `out`.
+
+    Raises: ShardError: no dataset. ConfigError: no such model, or `out` is taken.
+    """
+    rows = load_rows(data, "train")
+    _require_empty(out)
+    model, processor = open_model(recipe, rows)
+    return _train(recipe, rows, model, processor, out, "train", guided=guided)
+
+
+def compare(recipe: Recipe, data: Path, out: Path) -> Comparison:
+    """Trains the recipe's model with the guided loss and, as control, without; measures all on held-out rows.
+
+    Models are saved in `out`/guided and `out`/control; what was there before is replaced.
+    """
+    train_rows, held_out = load_rows(data, "train"), load_rows(data, "validation")
+    model, processor = open_model(recipe, train_rows)
+    before = score(model, processor, held_out, recipe.train.vas_samples, "VAS before")
+    arms: dict[str, VasReport] = {}
+    sft = None
+    for name in ("guided", "control") if recipe.train.control else ("guided",):
+        folder = out / name
+        shutil.rmtree(folder, ignore_errors=True)
+        model, processor = open_model(recipe, train_rows)
+        report = _train(recipe, train_rows, model, processor, folder, f"SFT {name}", guided=name == "guided")
+        arms[name] = score(model, processor, held_out, recipe.train.vas_samples, f"VAS {name}")
+        sft = sft or report
+    assert sft is not None
+    return Comparison(sft=sft, before=before, after=arms["guided"], control=arms.get("control"))
+
+
+def open_model(recipe: Recipe, rows: datasets.Dataset) -> tuple[Any, Any]:
+    """The recipe's model and processor: loaded, or for `tiny` built with a tokenizer of the rows' text."""
+    from trainer.student import build_student, load_model
+
+    if recipe.train.model == TINY:
+        return build_student(recipe.train.student, training_texts(rows), recipe.seed)
+    return load_model(recipe.train.model)
+
+
+def training_texts(rows: datasets.Dataset) -> list[str]:
+    """Every text a student reads or writes, in the order of the rows."""
+    columns = rows.select_columns(["question", "trace", "choices"])
+    return [text for row in columns for text in (row["question"], row["trace"], *row["choices"])]
+
+
+def score(model: Any, processor: Any, rows: datasets.Dataset, limit: int, title: str) -> VasReport:
+    """The Visual Attention Score over the first `limit` rows."""
+    from trainer.vas import measure_vas
+
+    samples = [rows[position] for position in range(min(limit, len(rows)))]
+    with step(title, len(samples)) as reporter:
+        return measure_vas(model, processor, samples, progress=reporter.advance)
+
+
+def score_run(model_path: str, data: Path, limit: int) -> VasReport:
+    """The score of a saved model on a dataset's held-out rows, on its train rows where none is held out."""
+    from trainer.student import load_model
+
+    rows = load_rows(data, "validation", fallback="train")
+    model, processor = load_model(model_path)
+    return score(model, processor, rows, limit, "VAS")
+
+
+def load_rows(data: Path, split: str, fallback: str | None = None) -> datasets.Dataset:
+    """A split of a finished dataset.
+
+    Raises: ShardError: no dataset, or the split is empty.
+    """
+    splits = load_dataset_dict(data)
+    for name in filter(None, (split, fallback)):
+        if len(splits[name]):
+            return splits[name]
+    raise ShardError(
+        f"{data}: the {split} split is empty: more problems, or looser filters, or another `validation` share"
+    )
+
+
+def _train(
+    recipe: Recipe, rows: datasets.Dataset, model: Any, processor: Any, out: Path, title: str, *, guided: bool
+) -> SftReport:
+    from trainer.sft import train_sft
+
+    with step(title, recipe.train.steps) as reporter:
+
+        def heard(number: int, total: int, metrics: dict[str, float]) -> None:
+            loss = metrics.get("loss")
+            reporter.advance(1, f"loss {loss:.3f}" if loss is not None else "")
+
+        return train_sft(
+            model, processor, rows, recipe.train, seed=recipe.seed, out_dir=out, guided=guided, progress=heard
+        )
+
+
+def _require_empty(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out}: not empty; choose another --out for the model")

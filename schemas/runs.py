@@ -1,0 +1,247 @@
+"""A run's folder: who may write there, what is finished, what it was made with.
+
+RUN/recipe.yaml        the resolved recipe
+RUN/manifest.json      when and with which versions; the funnel; every shard's SHA-256
+RUN/drafts/part-00000.arrow ...   one shard per partition (schemas/shards.py)
+RUN/train/ validation/ rejected/ failed/ dataset_dict.json        the curated dataset
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import yaml
+
+from schemas.config import Recipe, parse_recipe
+from schemas.errors import ConfigError, ShardError
+from schemas.records import Draft, Problem, draft_schema, draft_to_row
+from schemas.shards import ShardInfo, iterate_rows, read_shard, write_json, write_shard, write_text
+
+RECIPE_FILE = "recipe.yaml"
+MANIFEST_FILE = "manifest.json"
+DRAFTS = "drafts"
+_PARTITION_KEY = b"avar.partition"
+_PACKAGES = ("avar", "datasets", "pyarrow", "prefect", "torch", "transformers", "trl")
+
+
+@contextmanager
+def open_run(root: Path, recipe: Recipe, prompts: Mapping[str, str]) -> Iterator[None]:
+    """Takes a run's folder for writing, and refuses one that holds another run.
+
+    Args:
+        prompts: stage -> prompt hash; a changed prompt is another run.
+    Raises:
+        ConfigError: the folder holds another run or foreign files.
+        ShardError: another process is writing there, or the folder cannot be written.
+    """
+    _require_free(root, recipe, prompts)
+    if not (root / RECIPE_FILE).exists():
+        write_text(root / RECIPE_FILE, dump_recipe(recipe))
+    with _locked(root):
+        for leftover in root.rglob(".*.tmp"):  # of a process that was killed while writing
+            leftover.unlink()
+        _start_manifest(root, prompts)
+        write_text(root / RECIPE_FILE, dump_recipe(recipe))
+        yield
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every default written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def require_run(root: Path) -> None:
+    """Raises: ShardError: `root` is not a run's folder."""
+    if not (root / RECIPE_FILE).is_file():
+        what = "no such folder" if not root.is_dir() else f"not a run ({RECIPE_FILE} is missing)"
+        raise ShardError(f"{root}: {what}; `avar run RECIPE --out DIR` makes one")
+
+
+def load_run_recipe(root: Path) -> Recipe:
+    """The recipe a run was made with.
+
+    Raises: ShardError: `root` is not a run.
+    """
+    require_run(root)
+    path = root / RECIPE_FILE
+    return parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")), where=str(path))
+
+
+def _require_free(root: Path, recipe: Recipe, prompts: Mapping[str, str]) -> None:
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"{root}: a file, not a folder; choose another --out")
+    if not root.is_dir() or not any(not path.name.startswith(".") for path in root.iterdir()):
+        return
+    if not (root / RECIPE_FILE).is_file():
+        raise ConfigError(f"{root}: not empty and not a run of avar; choose another --out")
+    if not any((root / DRAFTS).glob("part-*.arrow")):
+        return
+    stored = load_run_recipe(root)
+    if stored.synthesis_key() != recipe.synthesis_key():
+        changed = _first_difference(stored.synthesis_key(), recipe.synthesis_key())
+        raise ConfigError(f"{root}: holds another run ({changed}); choose another --out or remove the folder")
+    known = read_manifest(root).get("prompts", dict(prompts))
+    if known != dict(prompts):
+        raise ConfigError(f"{root}: holds a run made with other prompts; choose another --out")
+
+
+def claim_models(root: Path, models: Mapping[str, str]) -> None:
+    """Notes which model serves each stage, and refuses others once there are drafts.
+
+    Args:
+        models: stage -> served name.
+    Raises: ConfigError: the drafts in this folder were made by other models.
+    """
+    known = read_manifest(root).get("models")
+    drafted = any((root / DRAFTS).glob("part-*.arrow"))
+    if drafted and known is not None and known != dict(models):
+        raise ConfigError(
+            f"{root}: holds drafts of other models ({_first_difference(known, models)}); choose another --out"
+        )
+    update_manifest(root, models=dict(models))
+
+
+def _first_difference(old: Any, new: Any, path: str = "") -> str:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            if old.get(key) != new.get(key):
+                return _first_difference(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    return f"{path} is {old!r} there, {new!r} here"
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    with (root / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ShardError(f"{root}: another avar process (pid {_holder(file)}) is writing here") from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _holder(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read().strip() or "unknown"
+
+
+# ------------------------------------------------------------------------------------------- manifest
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """The manifest, {} where the run has none yet."""
+    path = root / MANIFEST_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def update_manifest(root: Path, **entries: object) -> None:
+    """Sets entries of the manifest, atomically."""
+    write_json(root / MANIFEST_FILE, read_manifest(root) | entries)
+
+
+def now() -> str:
+    """UTC time for the manifest; shards hold no clock time."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _start_manifest(root: Path, prompts: Mapping[str, str]) -> None:
+    started = read_manifest(root).get("started", now())
+    versions = {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+    update_manifest(root, started=started, versions=versions, prompts=dict(prompts))
+
+
+def shard_entries(shards: Iterable[ShardInfo]) -> list[dict[str, object]]:
+    """Shards as manifest entries."""
+    return [{"file": s.name, "rows": s.rows, "bytes": s.bytes, "sha256": s.sha256} for s in shards]
+
+
+# ------------------------------------------------------------------------------------------- partitions
+
+
+def partition_path(root: Path, number: int) -> Path:
+    """Where a partition's draft shard is."""
+    return root / DRAFTS / f"part-{number:05d}.arrow"
+
+
+def partition_fingerprint(problems: Sequence[Problem | Draft]) -> str:
+    """Hash of a partition's rows: ids in order, and the reasons of rows that failed at the source."""
+    digest = hashlib.sha256()
+    for item in problems:
+        digest.update(_identity(item).encode() + b"\n")
+    return digest.hexdigest()[:32]
+
+
+def _identity(item: Problem | Draft) -> str:
+    if isinstance(item, Problem):
+        return item.id
+    return f"{item.problem.id} {item.failure.reason if item.failure else ''}"
+
+
+def write_partition(root: Path, number: int, fingerprint: str, drafts: Sequence[Draft]) -> ShardInfo:
+    """Writes a partition's drafts as one shard, in source order."""
+    schema = draft_schema()
+    schema = schema.with_metadata({**(schema.metadata or {}), _PARTITION_KEY: fingerprint.encode()})
+    return write_shard(partition_path(root, number), [draft_to_row(draft) for draft in drafts], schema)
+
+
+def partition_done(root: Path, number: int, fingerprint: str) -> bool:
+    """True where the partition's shard is finished and holds these problems.
+
+    Raises: ShardError: it was made from other problems (the source changed), or is damaged.
+    """
+    path = partition_path(root, number)
+    if not path.exists():
+        return False
+    stored = (read_shard(path).schema.metadata or {}).get(_PARTITION_KEY, b"").decode()
+    if stored != fingerprint:
+        raise ShardError(f"{path}: made from other problems: the source has changed; choose another --out")
+    return True
+
+
+def require_no_more_shards(root: Path, partitions: int) -> None:
+    """Raises: ShardError: the folder holds shards of partitions that the source no longer has."""
+    surplus = [path for path in draft_shards(root) if path >= partition_path(root, partitions)]
+    if surplus:
+        raise ShardError(
+            f"{surplus[0]}: the source has fewer rows than when this was made; choose another --out"
+        )
+
+
+def draft_shards(root: Path) -> list[Path]:
+    """The run's draft shards in source order.
+
+    Raises: ShardError: there is none.
+    """
+    paths = sorted((root / DRAFTS).glob("part-*.arrow"))
+    if not paths:
+        raise ShardError(f"{root}: no drafts; run `avar synth RECIPE --out {root}` first")
+    return paths
+
+
+def iterate_drafts(root: Path) -> Iterator[dict[str, Any]]:
+    """Every draft's row in source order, one record batch in memory at a time."""
+    for path in draft_shards(root):
+        yield from iterate_rows(path)
+
+
+def count_drafts(root: Path) -> int:
+    """Rows in all draft shards."""
+    return sum(_rows(path) for path in draft_shards(root))
+
+
+def _rows(path: Path) -> int:
+    with pa.memory_map(str(path)) as source:
+        return sum(batch.num_rows for batch in pa.ipc.open_stream(source))

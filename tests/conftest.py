@@ -1,0 +1,72 @@
+"""Shared by all tests: nothing leaves the machine, and one finished demo serves every test that looks at one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+os.environ.update(OFFLINE)
+os.environ.pop("PREFECT_API_URL", None)
+
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished command: exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last_json(self) -> dict[str, Any]:
+        return json.loads(self.out.strip().splitlines()[-1])
+
+
+def avar(*arguments: str | Path, timeout: float = 300, cwd: Path | None = None, **environment: str) -> Ran:
+    """Runs the real `avar` command in a process of its own."""
+    command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=cwd or ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A finished `avar demo`: its folder and its JSON."""
+
+    root: Path
+    result: dict[str, Any]
+    err: str
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """`avar demo --json`, run once for the whole session exactly as a person runs it."""
+    root = tmp_path_factory.mktemp("demo") / "run"
+    ran = avar("demo", "--out", root, "--json")
+    assert ran.code == 0, ran.err
+    return Demo(root, ran.last_json, ran.err)

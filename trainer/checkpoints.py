@@ -1,0 +1,134 @@
+"""Model folders: load any image-text-to-text folder, and save one that opens elsewhere.
+
+There is no CPU build of torchvision, and without it transformers' video processors do not import, which
+takes the whole processor down with them. Models here read text and images, so their processors are loaded
+without the video part; its settings are kept and written back, so that a saved folder is complete.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+from transformers.utils import logging
+
+from schemas.errors import ConfigError
+
+PROCESSOR_FILE, IMAGE_FILE, VIDEO_FILE = (
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+)
+
+
+@cache
+def image_text_class(base: type[ProcessorMixin]) -> type[ProcessorMixin]:
+    """`base` without its video processor; a class that has none is returned as it is.
+
+    The subclass keeps its base's name, which is what transformers writes into a saved folder.
+    """
+    if "video_processor" not in inspect.signature(base.__init__).parameters:
+        return base
+
+    # transformers reads a processor's parts off the names in this signature.
+    def __init__(  # noqa: N807
+        self: ProcessorMixin,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        chat_template: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        base.__init__(self, image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
+
+    return type(base.__name__, (base,), {"__init__": __init__, "video_settings": None})
+
+
+def save_student(model: PreTrainedModel, processor: ProcessorMixin, path: str | Path) -> Path:
+    """Write a folder that transformers (with torchvision or without) and vLLM open.
+
+    Returns: the folder.
+    """
+    folder = Path(path)
+    with _no_progress_bars():
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    settings = _read_json(folder / PROCESSOR_FILE)
+    images = settings.get("image_processor")
+    if images is not None:
+        # The class for torchvision; where that is missing, transformers takes the PIL one by itself.
+        images["image_processor_type"] = images["image_processor_type"].removesuffix("Pil")
+        _write_json(folder / IMAGE_FILE, images | {"processor_class": settings["processor_class"]})
+    video = getattr(processor, "video_settings", None)
+    if video is not None:
+        settings["video_processor"] = video
+        _write_json(folder / VIDEO_FILE, video)
+    _write_json(folder / PROCESSOR_FILE, settings)
+    return folder
+
+
+def load_model(path: str | Path) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """A folder's (or hub name's) model, in evaluation mode, and its processor without video.
+
+    Raises: ConfigError: no such folder, or a model that does not read images and text.
+    """
+    name = str(path)
+    try:
+        with _no_progress_bars():
+            config = AutoConfig.from_pretrained(name)
+            model = AutoModelForImageTextToText.from_pretrained(name, config=config)
+    except (OSError, ValueError) as error:
+        line = str(error).splitlines()[0]
+        raise ConfigError(f"model {name!r}: cannot be loaded as an image-text-to-text model: {line}") from error
+    return model.eval(), load_processor(name, config.model_type)
+
+
+def load_processor(path: str | Path, model_type: str) -> ProcessorMixin:
+    """The processor of a model folder, without its video part.
+
+    Raises: ConfigError: the folder names no processor that this version of transformers knows.
+    """
+    settings, _ = ProcessorMixin.get_processor_dict(str(path))
+    mapped: Any = PROCESSOR_MAPPING_NAMES.get(model_type)
+    class_name = settings.get("processor_class") or mapped
+    base = getattr(transformers, str(class_name), None)
+    if base is None:
+        raise ConfigError(f"model {str(path)!r}: no processor class for model type {model_type!r}")
+    processor = image_text_class(base).from_pretrained(str(path))
+    if hasattr(processor, "video_settings"):
+        processor.video_settings = _video_settings(path, settings)
+    return processor
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """transformers' own bars off: the caller shows its own."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _video_settings(path: str | Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    if "video_processor" in settings:
+        return dict(settings["video_processor"])
+    file = Path(path) / VIDEO_FILE
+    return _read_json(file) if file.is_file() else None
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _write_json(file: Path, data: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
