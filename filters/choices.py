@@ -9,9 +9,9 @@ from filters.compare import compare_plain
 from filters.extract import is_negated, is_prose, is_refusal, last_sentence
 from filters.normalize import canonicalise, fold
 
-_LETTER = r"[A-Za-z]"
 _WHOLE = re.compile(
-    rf"(?:(?:the )?(?:correct )?(?:option|choice|answer)\s{{0,3}}(?:is|:)?\s{{0,3}}|选项?)?[(\[{{]?({_LETTER})[)\]}}]?[.:)]?",
+    r"(?:(?:the )?(?:correct )?(?:option|choice|answer)\s{0,3}(?:is|:)?\s{0,3}|选项?)?"
+    r"[(\[{]?([A-Za-z])[)\]}]?[.:)]?",
     re.IGNORECASE,
 )
 _LEAD = re.compile(
@@ -19,13 +19,16 @@ _LEAD = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _DECLARED = re.compile(
-    r"(?:answer|option|choice|答案|选项?)\s{0,3}(?:is|:|为|是)?\s{0,3}(?:for sure |clearly |therefore |option |choice )?"
+    r"(?:answer|option|choice|答案|选项?)\s{0,3}(?:is|:|为|是)?\s{0,3}"
+    r"(?:for sure |clearly |therefore |option |choice )?"
     r"[(\[]?([A-Z])[)\]]?(?![A-Za-z0-9'])(?!\s(?:or|and)\s)"
 )
 _MENTION = re.compile(r"(?<![A-Za-z0-9'\\])[(\[]?([A-HJ-Z])[)\]]?(?![A-Za-z0-9'])")
 _ATTACHED = re.compile(r"(?<=[\d)}])(?=[a-z]$)")
 _ARTICLE = re.compile(r"\s(?!is\b|or\b|and\b|because\b|was\b)[a-z]")
-_DENIED = re.compile(r"(?:\bnot\b|n't\b|\bcannot\b|\bneither\b|\bnor\b|\bexcept\b|不)[^.,;。]{0,20}$", re.IGNORECASE)
+_DENIED = re.compile(
+    r"(?:\bnot\b|n't\b|\bcannot\b|\bneither\b|\bnor\b|\bexcept\b|不)[^.,;。]{0,20}$", re.IGNORECASE
+)
 
 
 def letter_of(text: str) -> str | None:
@@ -131,8 +134,8 @@ def _by_value(text: str, choices: Sequence[str]) -> frozenset[int] | None:
 
 def _same(text: str, choice: str) -> bool:
     """Equal by rule; among options a letter set against a number (`34m`) is a unit."""
-    spaced = [_ATTACHED.sub(" ", canonicalise(side)) for side in (text, choice)]
-    return compare_plain(*spaced) == "equal"
+    left, right = (_ATTACHED.sub(" ", canonicalise(side)) for side in (text, choice))
+    return compare_plain(left, right) == "equal"
 
 
 def _mentioned(text: str, choices: Sequence[str]) -> frozenset[int] | None:

@@ -24,7 +24,9 @@ _AND = re.compile(r"\s*(?:[,;]\s*(?:and|or)\s|[,;]|\s(?:and|or)\s|(?<=\))(?:and|
 _LABEL = re.compile(r"[A-Za-z\\ (),:'°△]*(?:_(?:\{[^{}]{0,20}\}|\w)[A-Za-z\\ (),:'°△]*){0,3}")
 _RATIO = re.compile(r"\d{1,9}(?:\.\d{1,9})?(?:\s?:\s?\d{1,9}(?:\.\d{1,9})?){1,5}")
 _CLOCK = re.compile(r"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d)?")
-_RANGE = re.compile(r"(\d[\d.]{0,20})\s?([^\d\s-]{0,8})\s?(?:-{1,3}|to|～|~)\s?(\d[\d.]{0,20})\s?([^\d\s]{0,8})")
+_RANGE = re.compile(
+    r"(\d[\d.]{0,20})\s?([^\d\s-]{0,8})\s?(?:-{1,3}|to|～|~)\s?(\d[\d.]{0,20})\s?([^\d\s]{0,8})"
+)
 _DECIMAL_COMMA = re.compile(r"[-+]?\d{1,30},\d{1,30}")
 _PLAIN_WORDS = re.compile(r"[^\W\d_]+(?:[\s'&-]+[^\W\d_]+)*")
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
@@ -247,7 +249,7 @@ def _compare_items(
 ) -> Equality | None:
     if ordered:
         return _conjunction([compare_plain(a, b, precision) for a, b in zip(mine, ours, strict=True)])
-    table = [[compare_plain(a, b, precision) for b in ours] for a in mine]
+    table: list[list[Equality | None]] = [[compare_plain(a, b, precision) for b in ours] for a in mine]
     if _matching(table, {"equal"}):
         return "equal"
     return None if _matching(table, {"equal", "undecided", None}) else "different"

@@ -25,7 +25,7 @@ _TOKEN = re.compile(
 _TIMES_TEN = re.compile(r"(?<=\d)\s?[xX]\s?(?=10\^)")
 
 
-class _Undecidable(Exception):
+class _BeyondGrammarError(Exception):
     """The text is not a constant expression of this grammar, or its value is out of bounds."""
 
 
@@ -39,7 +39,7 @@ def evaluate(text: str) -> Value | None:
         return None
     try:
         return _Parser(_TIMES_TEN.sub("*", text)).value()
-    except (_Undecidable, ZeroDivisionError, OverflowError, ValueError):
+    except (_BeyondGrammarError, ZeroDivisionError, OverflowError, ValueError):
         return None
 
 
@@ -55,7 +55,7 @@ class _Parser:
     def value(self) -> Value:
         result = self._sum()
         if self.position != len(self.tokens):
-            raise _Undecidable
+            raise _BeyondGrammarError
         return result
 
     def _peek(self) -> str:
@@ -64,14 +64,14 @@ class _Parser:
     def _take(self, expected: str | None = None) -> str:
         token = self._peek()
         if not token or (expected is not None and token != expected):
-            raise _Undecidable
+            raise _BeyondGrammarError
         self.position += 1
         return token
 
     def _sum(self) -> Value:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
-            raise _Undecidable
+            raise _BeyondGrammarError
         result = self._product()
         while self._peek() in {"+", "-"}:
             sign = 1 if self._take() == "+" else -1
@@ -101,7 +101,7 @@ class _Parser:
         if previous.isdigit() and proper and self.tokens[start] == "\\frac":
             alone = start < 2 or self.tokens[start - 2] in {"+", "-", "("}
             if not alone:
-                raise _Undecidable
+                raise _BeyondGrammarError
             return left + right if left >= 0 else left - right
         return _bounded(left * right)
 
@@ -119,7 +119,7 @@ class _Parser:
         sign = -1 if self._peek() == "-" and self._take() else 1
         exponent = sign * self._atom()
         if self._peek() in {"^", "**"}:
-            raise _Undecidable  # a tower: conventions differ and the value is never an answer
+            raise _BeyondGrammarError  # a tower: conventions differ and the value is never an answer
         return _raised(base, exponent)
 
     def _atom(self) -> Value:
@@ -143,7 +143,7 @@ class _Parser:
             self._take("|")
             self.in_bars -= 1
             return abs(inner)
-        raise _Undecidable
+        raise _BeyondGrammarError
 
     def _root(self) -> Value:
         index: Value = Fraction(2)
@@ -168,7 +168,7 @@ def _tokenise(text: str) -> list[str]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise _Undecidable
+            raise _BeyondGrammarError
         tokens.append(match[1] or match[2] or match[3])
         position = match.end()
     return tokens
@@ -177,9 +177,9 @@ def _tokenise(text: str) -> list[str]:
 def _bounded(value: Value) -> Value:
     if isinstance(value, Fraction):
         if max(value.numerator.bit_length(), value.denominator.bit_length()) > _MAX_BITS:
-            raise _Undecidable
+            raise _BeyondGrammarError
     elif not math.isfinite(value):
-        raise _Undecidable
+        raise _BeyondGrammarError
     return value
 
 
@@ -189,15 +189,15 @@ def _raised(base: Value, exponent: Value) -> Value:
         if exponent.denominator == 1:
             bits = max(base.numerator.bit_length(), base.denominator.bit_length())
             if abs(exponent.numerator) * max(bits, 1) > _MAX_BITS:
-                raise _Undecidable
+                raise _BeyondGrammarError
             return base**exponent.numerator
         if base < 0:
-            raise _Undecidable
+            raise _BeyondGrammarError
         exact = _exact_root(base, exponent)
         if exact is not None:
             return exact
     if base < 0 and exponent != int(exponent):
-        raise _Undecidable
+        raise _BeyondGrammarError
     return _bounded(float(base) ** float(exponent))
 
 

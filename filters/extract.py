@@ -14,7 +14,9 @@ MAX_TRACE = 1_000_000  # characters; of a longer trace only the end is read
 _OPEN, _CLOSE = "<answer>", "</answer>"
 _BOX_TOKEN = re.compile(r"\\{1,2}boxed\s{0,3}\{|\\.|[{}]", re.DOTALL)
 _CONNECTOR = re.compile(r"(?:[\s,;.$()\[\]\\]|\band\b|\bor\b|\\quad|\\text\s?\{\s?(?:and|or)\s?\})*")
-_SEGMENT = re.compile(r"\$\$([^$]{1,2000})\$\$|\$([^$\n]{1,2000})\$|\\\((.{1,2000}?)\\\)|\\\[(.{1,2000}?)\\\]", re.DOTALL)
+_SEGMENT = re.compile(
+    r"\$\$([^$]{1,2000})\$\$|\$([^$\n]{1,2000})\$|\\\((.{1,2000}?)\\\)|\\\[(.{1,2000}?)\\\]", re.DOTALL
+)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？।])|\n+|(?<=[^\d]\.)(?=[A-Z])")
 _WORD = re.compile("[^\\W\\d_](?:[^\\W\\d_]|[\u0900-\u0dff])+")
 _CJK = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
@@ -29,11 +31,14 @@ _HEADLINE = re.compile(
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _NUMBER = re.compile(r"(?<![A-Za-z0-9_.\\])[-+]?[$€£]?\d[\d,]{0,30}(?:\.\d{1,30})?(?:\s?/\s?\d{1,10})?(?!\d)")
-_NEGATION = re.compile(r"\b(?:not|never|no|neither|nor|isn't|aren't|cannot|can't|wasn't|except|wrong|incorrect)\b|n't\b|不", re.I)
+_NEGATION = re.compile(
+    r"\b(?:not|never|no|neither|nor|isn't|aren't|cannot|can't|wasn't|except|wrong|incorrect)\b|n't\b|不", re.I
+)
 _REFUSAL = re.compile(
-    r"cannot|can't|could not|couldn't|unable|impossible|not (?:enough|possible|provided|clear|given|available)"
-    r"|insufficient|n't (?:have|provide|know|answer|enough)|does not provide|no (?:correct |extracted )?answer"
-    r"|sorry|missing|undetermined|mistake|unknown|not sure|n/a\b",
+    r"cannot|can't|could not|couldn't|unable|impossible|insufficient"
+    r"|not (?:enough|possible|provided|clear|given|available)|n't (?:have|provide|know|answer|enough)"
+    r"|does not provide|no (?:correct |extracted )?answer|sorry|missing|undetermined"
+    r"|mistake|unknown|not sure|n/a\b",
     re.I,
 )
 

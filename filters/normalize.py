@@ -23,8 +23,8 @@ _SYMBOLS = str.maketrans(
     {
         "º": "°", "˚": "°", "℃": "°C", "℉": "°F", "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-",
         "×": "*", "·": "*", "⋅": "*", "∙": "*", "✕": "*", "÷": "/", "⁄": "/", "∕": "/", "∶": ":",
-        "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ", "∠": r"\angle ",
-        "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "≈": r"\approx ", "。": ". ", "、": ",",
+        "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ",
+        "∠": r"\angle ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "≈": r"\approx ", "。": ". ", "、": ",",
         "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "″": '"',
     }
 )  # fmt: skip
@@ -33,7 +33,9 @@ _SUPER_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]{1,20}")
 _SUB_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]{1,20}")
 _ROOT = re.compile(r"√\s{0,3}(?:\(([^()]{1,200})\)|\{([^{}]{1,200})\}|(\d{1,40}(?:\.\d{1,40})?|[A-Za-z]))")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffd\u200b-\u200f\u2060\ufeff]")
-_SPACING = re.compile(r"(?<!\\)\\[!,;: >]|\\q?quad(?![A-Za-z])|~|\\left(?![A-Za-z])|\\right(?![A-Za-z])|\\displaystyle")
+_SPACING = re.compile(
+    r"(?<!\\)\\[!,;: >]|\\q?quad(?![A-Za-z])|~|\\left(?![A-Za-z])|\\right(?![A-Za-z])|\\displaystyle"
+)
 _ESCAPED_TWICE = re.compile(
     r"\\\\(?=(?:boxed|[dtc]?frac|sqrt|text|left|right|leq?|geq?|neq?|pi|cdot|times|circ|angle)(?![A-Za-z]))"
 )
@@ -43,7 +45,9 @@ _TEXT = re.compile(
 )
 _DEGREE = re.compile(r"\^\s{0,3}\{?\s{0,3}\\circ\s{0,3}\}?|\\degrees?(?![A-Za-z])|\\circ(?![A-Za-z])")
 _WORDS = {r"\cdot": "*", r"\times": "*", r"\div": "/", r"\%": "%", r"\#": "#", r"\&": "&", r"\lbrace": r"\{"}
-_COMMAND = re.compile(r"\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|\\div(?![A-Za-z])|\\lbrace(?![A-Za-z])|\\[%#&]")
+_COMMAND = re.compile(
+    r"\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|\\div(?![A-Za-z])|\\lbrace(?![A-Za-z])|\\[%#&]"
+)
 _RELATIONS = re.compile(r"\\(leq|geq|neq|lt|gt)(?![A-Za-z])")
 _RELATION_WORDS = {"leq": r"\le ", "geq": r"\ge ", "neq": r"\ne ", "lt": "<", "gt": ">"}
 _GROUPS_OF_THREE = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3}){1,12}(?![\d,])")

@@ -16,11 +16,11 @@ Equality = Literal["equal", "different", "undecided"]
 _LITERAL = re.compile(r"[-+]?(\d{1,200})?(?:\.(\d{0,200}))?")
 _TAIL = re.compile(r"[^\W\d_]|[°%$€£¥¢]")
 _CURRENCY = re.compile(rf"([-+]?)\s?\\?([{re.escape(CURRENCY)}])\s?(?=[\d.(\\])")
-_SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen twenty"
-).split()
-_TENS = "thirty forty fifty sixty seventy eighty ninety hundred".split()
+_SMALL = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+]  # fmt: skip
+_TENS = ["thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred"]
 NUMBER_WORDS: dict[str, int] = {
     **{word: value for value, word in enumerate(_SMALL)},
     **{word: 10 * value for value, word in enumerate(_TENS, start=3)},
@@ -139,7 +139,11 @@ def _compare_one_unit(prediction: Quantity, gold: Quantity, precision: int | Non
         return plain
     degrees = Fraction(180) / Fraction(math.pi)
     turned = replace(bare, value=float(bare.value * degrees))
-    return compare_numbers(turned, gold, precision) if bare is prediction else compare_numbers(prediction, turned)
+    return (
+        compare_numbers(turned, gold, precision)
+        if bare is prediction
+        else compare_numbers(prediction, turned)
+    )
 
 
 def _compare_percent(prediction: Quantity, gold: Quantity, precision: int | None) -> Equality:
@@ -178,5 +182,6 @@ def compare_numbers(prediction: Quantity, gold: Quantity, precision: int | None 
 
 
 def _half_unit(decimals: int) -> Fraction:
-    """Half a unit of the last place, with room for the error of a float."""
+    """Half a unit of the last place, with room for the error of a float; never finer than 200 decimals."""
+    decimals = max(-200, min(decimals, 200))
     return Fraction(1, 2) * Fraction(10) ** -decimals * (1 + Fraction(1, 10**9))

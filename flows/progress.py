@@ -40,8 +40,8 @@ def step(title: str, total: int | None, stream: IO[str] | None = None) -> Iterat
     Args:
         total: rows to come, None where nobody knows.
     """
-    stream = stream or sys.stderr
-    bar = _bar(title, total, stream) if stream.isatty() else _lines(title, total, stream)
+    output = stream or sys.stderr
+    bar = _bar(title, total, output) if output.isatty() else _lines(title, total, output)
     with bar as reporter:
         token = _current.set(reporter)
         try:

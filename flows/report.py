@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import polars as pl
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
@@ -24,6 +23,12 @@ from schemas.shards import SPLITS, scan
 if TYPE_CHECKING:
     from trainer.vas import VasReport
 
+_ENDS = (Status.ACCEPTED, Status.REJECTED, Status.FAILED)
+_COUNTED = ("split", "status", "reason", "category", "source")
+_SHOWN = (
+    *("id", "index", "sample_index", "row", "question", "choices", "answer"),
+    *("status", "reason", "detail", "description", "reasoning", "trace"),
+)
 _TEXTS = ("description", "reasoning", "trace")
 
 
@@ -56,21 +61,25 @@ def read_report(root: Path) -> RunReport:
 
     Raises: ShardError: no finished dataset, or the manifest disagrees with the shards.
     """
-    table = scan(root)
-    funnel = _funnel(table)
+    frame = _frame(root, _COUNTED)
+    funnel = {str(status): frame.filter(pl.col("status") == str(status)).height for status in _ENDS}
     _agree_with_manifest(root, funnel)
+    splits = _count_values(frame, "split")
     return RunReport(
         dataset=str(root),
-        problems=sum(funnel.values()),
+        problems=frame.height,
         **funnel,
-        splits={split: _count(table, "split", split) for split in SPLITS},
-        reasons=_count_values(table.filter(pc.field("reason") != ""), "reason"),
-        categories=_by_category(table),
+        splits={split: splits.get(split, 0) for split in SPLITS},
+        reasons=_count_values(frame.filter(pl.col("reason") != ""), "reason"),
+        categories=_by_category(frame),
     )
 
 
-def _funnel(table: pa.Table) -> dict[str, int]:
-    return {str(s): _count(table, "status", s) for s in (Status.ACCEPTED, Status.REJECTED, Status.FAILED)}
+def _frame(root: Path, columns: Sequence[str]) -> pl.DataFrame:
+    """Some columns of the dataset; the pictures stay on disk."""
+    frame = pl.from_arrow(scan(root).select(list(columns)))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def _agree_with_manifest(root: Path, funnel: Mapping[str, int]) -> None:
@@ -79,28 +88,25 @@ def _agree_with_manifest(root: Path, funnel: Mapping[str, int]) -> None:
         raise ShardError(f"{root}: manifest.json and the shards count differently; run `avar curate {root}`")
 
 
-def _count(table: pa.Table, column: str, value: str) -> int:
-    return int(pc.sum(pc.equal(table[column], str(value))).as_py() or 0)
+def _count_values(frame: pl.DataFrame, column: str) -> dict[str, int]:
+    """Rows by value, most frequent first, then by name."""
+    counts = frame.group_by(column).len().sort(["len", column], descending=[True, False])
+    return dict(counts.iter_rows())
 
 
-def _count_values(table: pa.Table, column: str) -> dict[str, int]:
-    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(table[column]).to_pylist()}
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _by_category(table: pa.Table) -> dict[str, dict[str, int]]:
-    names = pc.if_else(pc.equal(table["category"], ""), table["source"], table["category"])
-    grouped = pa.table({"category": names, "status": table["status"]}).group_by(["category", "status"])
+def _by_category(frame: pl.DataFrame) -> dict[str, dict[str, int]]:
+    name = pl.when(pl.col("category") == "").then(pl.col("source")).otherwise(pl.col("category"))
+    grouped = frame.group_by(name.alias("category"), "status").len().sort("category", "status")
     result: dict[str, dict[str, int]] = {}
-    for row in sorted(grouped.aggregate([([], "count_all")]).to_pylist(), key=lambda r: r["category"]):
-        result.setdefault(row["category"], {})[row["status"]] = row["count_all"]
+    for category, status, rows in grouped.iter_rows():
+        result.setdefault(category, {})[status] = rows
     return result
 
 
 def find_samples(root: Path, status: Status, limit: int) -> list[dict[str, Any]]:
     """The first rows of a status in source order, without their images."""
-    table = scan(root).drop_columns(["images"])
-    return table.filter(pc.field("status") == str(status)).slice(0, limit).to_pylist()
+    frame = _frame(root, _SHOWN).filter(pl.col("status") == str(status)).sort("index", "sample_index")
+    return frame.head(limit).to_dicts()
 
 
 # ------------------------------------------------------------------------------------------- printing
@@ -137,7 +143,7 @@ def _reason_table(report: RunReport) -> Table:
 
 
 def _category_table(report: RunReport) -> Table:
-    statuses = [str(status) for status in (Status.ACCEPTED, Status.REJECTED, Status.FAILED)]
+    statuses = list(map(str, _ENDS))
     table = Table("category", *statuses, box=None, pad_edge=False)
     for category, counts in report.categories.items():
         table.add_row(plain(category), *(str(counts.get(status, 0)) for status in statuses))

@@ -77,8 +77,12 @@ def open_model(recipe: Recipe, rows: datasets.Dataset) -> tuple[Any, Any]:
 
 def training_texts(rows: datasets.Dataset) -> list[str]:
     """Every text a student reads or writes, in the order of the rows."""
-    columns = rows.select_columns(["question", "trace", "choices"])
-    return [text for row in columns for text in (row["question"], row["trace"], *row["choices"])]
+    columns = (rows["question"], rows["trace"], rows["choices"])
+    return [
+        text
+        for question, trace, choices in zip(*columns, strict=True)
+        for text in (question, trace, *choices)
+    ]
 
 
 def score(model: Any, processor: Any, rows: datasets.Dataset, limit: int, title: str) -> VasReport:

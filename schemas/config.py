@@ -151,6 +151,9 @@ class TrainSettings(Settings):
     learning_rate: float = Field(default=1e-3, gt=0, description="1e-5 for the paper's 7B model")
     warmup_ratio: float = Field(default=0.1, ge=0, lt=1, description="0.1 in the released recipe")
     guided: GuidedLossSettings = GuidedLossSettings()
+    gradient_checkpointing: bool = Field(
+        default=False, description="recompute activations in backward (non-reentrant): less memory, slower"
+    )
     control: bool = Field(default=True, description="train a second model without the guided loss")
     vas_samples: int = Field(default=32, ge=1, description="held-out rows the score is measured on")
 

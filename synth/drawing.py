@@ -11,9 +11,9 @@ import random
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
-from synth.vocabulary import GLYPHS, Point, outline
+from synth.vocabulary import GLYPHS, Point
 
 RGB = tuple[int, int, int]
 
@@ -33,16 +33,27 @@ class Canvas:
         """A filled polygon with an edge of its own colour, `edge_width` pixels wide."""
         corners = [(x * _SUPERSAMPLING, y * _SUPERSAMPLING) for x, y in points]
         self._draw.polygon(corners, fill=fill)
+        self._edge(corners, edge, edge_width)
+
+    def striped(
+        self, points: Sequence[Point], fills: tuple[RGB, RGB], edge: RGB, edge_width: float, stripe: float
+    ) -> None:
+        """A polygon in slanting stripes of two tones, each `stripe` pixels wide."""
+        corners = [(x * _SUPERSAMPLING, y * _SUPERSAMPLING) for x, y in points]
+        mask = Image.new("1", self._image.size, 0)
+        ImageDraw.Draw(mask).polygon(corners, fill=1)
+        tones = self._image.copy()
+        brush, size, width = ImageDraw.Draw(tones), self._image.width, stripe * _SUPERSAMPLING
+        for number in range(round(2 * size / width) + 1):
+            x = number * width
+            ends = [(x, 0), (x + width, 0), (x + width - size, size), (x - size, size)]
+            brush.polygon(ends, fill=fills[number % 2])
+        self._image.paste(tones, mask=mask)
+        self._edge(corners, edge, edge_width)
+
+    def _edge(self, corners: list[Point], edge: RGB, edge_width: float) -> None:
         width = max(1, round(edge_width * _SUPERSAMPLING))
         self._draw.line([*corners, *corners[:2]], fill=edge, width=width, joint="curve")
-
-    def shape(
-        self, name: str, centre: Point, radius: float, degrees: float, fill: RGB, edge: RGB, edge_width: float
-    ) -> None:
-        """A shape of the vocabulary."""
-        x, y = centre
-        points = [(x + dx * radius, y + dy * radius) for dx, dy in outline(name, degrees)]
-        self.polygon(points, fill, edge, edge_width)
 
     def box(self, left: float, top: float, right: float, bottom: float, fill: RGB) -> None:
         """A filled rectangle; also lines, which are thin rectangles."""
@@ -60,9 +71,14 @@ class Canvas:
                         dot_x, dot_y = x + column * scale, top + row * scale
                         self.box(dot_x, dot_y, dot_x + scale, dot_y + scale, ink)
 
-    def pixels(self) -> np.ndarray:
-        """The finished picture, uint8 [side, side, 3]."""
-        return np.asarray(self._image.reduce(_SUPERSAMPLING))
+    def pixels(self, blur: float = 0.0) -> np.ndarray:
+        """The finished picture, uint8 [side, side, 3].
+
+        Args:
+            blur: radius by which it is out of focus, pixels.
+        """
+        finished = self._image.reduce(_SUPERSAMPLING)
+        return np.asarray(finished.filter(ImageFilter.GaussianBlur(blur)) if blur > 0 else finished)
 
 
 def text_width(text: str, scale: int) -> int:

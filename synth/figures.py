@@ -13,7 +13,7 @@ from schemas.records import AnswerType
 from synth.drawing import RGB, Canvas
 from synth.patterns import Rule, agreed_value, rules
 from synth.scatter import Scene, Setting
-from synth.vocabulary import COLOURS, SHAPES
+from synth.vocabulary import COLOURS, SHAPES, outline
 
 Cell = tuple[int, int]
 
@@ -25,7 +25,10 @@ _INK: RGB = (52, 54, 60)
 
 @dataclass(frozen=True)
 class Axes:
-    """The plot's frame in pixels and its scale: `ticks` gridlines, `step` units apart, above 0."""
+    """The plot's frame in pixels and its scale: `ticks` gridlines, `step` units apart, above 0.
+
+    `parts` is how finely bars end: 1 on gridlines, 2 also half-way, 5 on the four minor ticks in between.
+    """
 
     left: float
     right: float
@@ -33,6 +36,7 @@ class Axes:
     bottom: float
     ticks: int
     step: int
+    parts: int
 
     def height(self, value: float) -> float:
         """Pixel row of a value."""
@@ -42,9 +46,10 @@ class Axes:
 def draw_chart(setting: Setting) -> Scene:
     """A bar chart read off its gridlines."""
     rng, side, hard = setting.rng, setting.side, setting.difficulty
-    axes = Axes(
-        0.15 * side, 0.96 * side, 0.07 * side, 0.93 * side, rng.randint(4, 6), rng.choice((1, 2, 4, 5, 10, 20))
-    )
+    step = rng.choice((1, 2, 4, 5, 10, 20))
+    parts = 5 if hard > 0.5 and step % 5 == 0 else 2 if hard > 0.3 and step % 2 == 0 else 1
+    ticks = 4 if parts == 5 else rng.randint(4, 6)
+    axes = Axes(0.15 * side, 0.96 * side, 0.07 * side, 0.93 * side, ticks, step, parts)
     colours = setting.colours(rng.randint(3, 4 + round(3 * hard)))
     values = _bar_values(axes, len(colours), setting)
     canvas = Canvas(side, setting.background())
@@ -57,9 +62,8 @@ def draw_chart(setting: Setting) -> Scene:
 
 
 def _bar_values(axes: Axes, count: int, setting: Setting) -> list[int]:
-    """Distinct values on gridlines; in harder charts, on even scales, half-way as well."""
-    halves = setting.difficulty > 0.35 and axes.step % 2 == 0
-    unit = axes.step // 2 if halves else axes.step
+    """Distinct values on gridlines; in harder charts half-way between them, or on the axis's minor ticks."""
+    unit = axes.step // axes.parts
     levels = range(unit, axes.ticks * axes.step + 1, unit)
     if len(levels) >= count:
         return setting.rng.sample(levels, count)
@@ -67,7 +71,7 @@ def _bar_values(axes: Axes, count: int, setting: Setting) -> list[int]:
 
 
 def _draw_axes(canvas: Canvas, axes: Axes, setting: Setting) -> None:
-    scale = max(1, round(setting.side / 224))
+    scale = max(1, round(setting.side / 224 - 0.4 * setting.difficulty))
     ink = setting.rng.randint(40, 60 + round(60 * setting.difficulty))
     line = max(1.0, setting.side / 300)
     grey = 188 + round(18 * setting.difficulty)
@@ -75,6 +79,10 @@ def _draw_axes(canvas: Canvas, axes: Axes, setting: Setting) -> None:
         y = axes.height(tick * axes.step)
         canvas.box(axes.left, y - line / 2, axes.right, y + line / 2, (grey, grey, grey + 4))
         canvas.text(str(tick * axes.step), axes.left - 3 * scale, y, scale, (ink, ink, ink))
+    if axes.parts == 5:
+        for minor in range(5 * axes.ticks):
+            y = axes.height(minor * axes.step / 5)
+            canvas.box(axes.left, y - line / 2, axes.left + 0.02 * setting.side, y + line / 2, _INK)
     canvas.box(axes.left - line, axes.top - line, axes.left + line / 2, axes.bottom + line, _INK)
     canvas.box(axes.left - line, axes.bottom - line / 2, axes.right, axes.bottom + line, _INK)
 
@@ -85,12 +93,11 @@ def _draw_bars(
     slot = (axes.right - axes.left) / len(colours)
     gap = slot * max(0.0, 0.3 - 0.3 * setting.difficulty) / 2
     for position, (colour, value) in enumerate(zip(colours, values, strict=True)):
-        fill, edge = setting.paint(colour)
         left, right = axes.left + position * slot + gap, axes.left + (position + 1) * slot - gap
         if position == 0:
-            left += setting.edge_width + 1
+            left += 0.025 * setting.side
         top, bottom = axes.height(value), axes.bottom - 1
-        canvas.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], fill, edge, 1.0)
+        setting.draw(canvas, [(left, top), (right, top), (right, bottom), (left, bottom)], colour, 1.0)
 
 
 Asked = tuple[str, str, AnswerType, dict[str, object]]
@@ -227,7 +234,7 @@ def _draw_grid(
             scale = max(1, round(size / 14))
             canvas.text("?", centre[0] + 2.5 * scale, centre[1], scale, (70, 72, 78))
             continue
-        fill, edge = setting.paint(colours[row, column])
         radius = size * (0.36 - 0.1 * setting.difficulty * rng.random())
-        degrees = rng.uniform(-1, 1) * 10 * setting.difficulty
-        canvas.shape(shapes[row, column], centre, radius, degrees, fill, edge, setting.edge_width)
+        turned = outline(shapes[row, column], rng.uniform(-1, 1) * 10 * setting.difficulty)
+        corners = [(centre[0] + radius * dx, centre[1] + radius * dy) for dx, dy in turned]
+        setting.draw(canvas, corners, colours[row, column], setting.edge_width)

@@ -88,7 +88,8 @@ def even_out(pixels_HWC: np.ndarray) -> Sheet:
         pixels_HWC: uint8.
     """
     raw_CHW = _planes(pixels_HWC)
-    smooth_CHW = _planes(np.asarray(Image.fromarray(pixels_HWC).filter(_BINOMIAL)))
+    padded = np.pad(pixels_HWC, ((1, 1), (1, 1), (0, 0)), mode="edge")  # Pillow leaves the border as it is
+    smooth_CHW = _planes(np.asarray(Image.fromarray(padded).filter(_BINOMIAL))[1:-1, 1:-1])
     gain_CHW, background_C = _light(smooth_CHW)
     smooth_CHW *= gain_CHW
     off_HW = np.abs(smooth_CHW - background_C[:, None, None]).max(0)
@@ -217,7 +218,7 @@ def _grow(sheet: Sheet, labels_HW: np.ndarray, number: int, window: tuple[slice,
     crop = np.s_[top : window[0].stop + reach, left : window[1].stop + reach]
     core = labels_HW[crop] == number
     room = core | (~sheet.ground_HW[crop] & (labels_HW[crop] == 0))
-    mask = ndimage.binary_dilation(core, iterations=reach, mask=room)
+    mask = ndimage.binary_dilation(core, np.ones((3, 3)), iterations=reach - 1, mask=room)
     mask = ndimage.binary_fill_holes(mask) & ((labels_HW[crop] == number) | (labels_HW[crop] == 0))
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     trimmed = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -6,6 +6,7 @@ thing is larger by a visible margin, a leftmost one lies clearly to the left.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 
 from schemas.records import AnswerType
 from synth.drawing import RGB, Canvas, visible_shares
-from synth.vocabulary import COLOURS, SHAPES, area, outline, plural
+from synth.vocabulary import COLOURS, SHAPES, Point, area, outline, plural
 
 PAINTS: dict[str, RGB] = {
     "red": (214, 42, 44),
@@ -39,7 +40,7 @@ NEIGHBOURS: dict[str, tuple[str, ...]] = {
     "brown": ("orange", "red"),
 }
 _BACKGROUNDS: tuple[RGB, ...] = ((255, 255, 255), (250, 246, 236), (238, 241, 244), (244, 240, 248))
-_LEAST_VISIBLE = 0.55
+_LEAST_VISIBLE = 0.6
 _ATTEMPTS = 400
 
 
@@ -60,10 +61,19 @@ class Setting:
         return self.rng.choice(_BACKGROUNDS)
 
     def paint(self, colour: str) -> tuple[RGB, RGB]:
-        """Fill and edge of a named colour, bent towards a neighbour by at most a quarter of the way."""
-        bend = self.rng.uniform(0, 0.25 * self.difficulty)
+        """Fill and edge of a named colour, bent towards a neighbour by less than a third of the way."""
+        bend = self.rng.uniform(0, 0.3 * self.difficulty)
         fill = _mix(PAINTS[colour], PAINTS[self.rng.choice(NEIGHBOURS[colour])], bend)
-        return fill, _mix(fill, (20, 20, 30), 0.45 - 0.2 * self.difficulty)
+        return fill, _mix(fill, (20, 20, 30), 0.45 - 0.25 * self.difficulty)
+
+    def draw(self, canvas: Canvas, points: Sequence[Point], colour: str, edge_width: float) -> None:
+        """A polygon in a named colour; in hard scenes now and then in two tones of it."""
+        fill, edge = self.paint(colour)
+        if self.rng.random() < 0.3 * (self.difficulty - 0.25):
+            tones = fill, _mix(fill, (20, 20, 30), 0.3)
+            canvas.striped(points, tones, edge, edge_width, self.rng.uniform(0.018, 0.026) * self.side)
+        else:
+            canvas.polygon(points, fill, edge, edge_width)
 
     def colours(self, count: int) -> list[str]:
         """`count` colours; the harder the scene, the more of them are neighbours."""
@@ -120,11 +130,11 @@ class Item:
 def draw_count(setting: Setting) -> Scene:
     """ "How many red circles are there?" """
     rng, hard = setting.rng, setting.difficulty
-    number = 4 + round(8 * hard) + rng.randint(0, 2)
+    number = 4 + round(9 * hard) + rng.randint(0, 2)
     colours = setting.colours(rng.randint(2, 3 + round(2 * hard)))
     shapes = rng.sample(SHAPES, rng.randint(2, 3 + round(2 * hard)))
-    items = [Item(rng.choice(shapes), rng.choice(colours), rng.uniform(0.055, 0.1)) for _ in range(number)]
-    items = _place(items, setting, overlap=0.6 * hard)
+    items = [Item(rng.choice(shapes), rng.choice(colours), rng.uniform(0.055 - 0.008 * hard, 0.1 - 0.015 * hard)) for _ in range(number)]
+    items = _place(items, setting, overlap=0.5 * hard)
     colour, shape = _counted_kind(items, rng)
     answer = sum((colour in ("", item.colour)) and (shape in ("", item.shape)) for item in items)
     kind = f"{colour} {plural(shape or 'shape')}".strip()
@@ -176,18 +186,25 @@ def _spot(item: Item, placed: list[Item], setting: Setting, overlap: float) -> l
     rng = setting.rng
     edge = 1.15 * item.radius + 0.02
     x, y = rng.uniform(edge, 1 - edge), rng.uniform(edge, 1 - edge)
-    degrees = rng.uniform(-1, 1) * 10 * setting.difficulty
-    candidate = Item(item.shape, item.colour, item.radius, x, y, degrees)
-    gaps = [_distance(candidate, other) - item.radius - other.radius for other in placed]
-    if min(gaps, default=1.0) > 0.025:
-        return [*placed, candidate]
-    if rng.random() >= overlap:
+    if placed and rng.random() < overlap:
+        x, y = _beside(rng.choice(placed), item, rng)
+    candidate = Item(item.shape, item.colour, item.radius, x, y, rng.uniform(-10, 10) * setting.difficulty)
+    if not (edge <= x <= 1 - edge and edge <= y <= 1 - edge):
         return None
+    if all(_distance(candidate, one) > candidate.radius + one.radius + 0.025 for one in placed):
+        return [*placed, candidate]
     touched = [*placed, candidate]
-    shares = visible_shares([one.corners() for one in touched])
+    shares = visible_shares([one.corners() for one in touched]) if overlap else [0.0]
     if min(shares) < _LEAST_VISIBLE:
         return None
     return [_seen(one, share) for one, share in zip(touched, shares, strict=True)]
+
+
+def _beside(one: Item, item: Item, rng: random.Random) -> tuple[float, float]:
+    """A place for `item` where it overlaps `one` a little."""
+    angle = rng.uniform(0, 2 * math.pi)
+    reach = rng.uniform(0.6, 0.95) * (one.radius + item.radius)
+    return one.x + reach * math.cos(angle), one.y + reach * math.sin(angle)
 
 
 def _seen(item: Item, share: float) -> Item:
@@ -248,7 +265,7 @@ def _ask_size(items: Sequence[Item], rng: random.Random) -> Asked | None:
 
 def _clearly_larger(one: Item, other: Item) -> bool:
     """True where both the area and the reach of `one` are larger by a visible margin."""
-    return one.area >= 1.35 * other.area and one.radius >= 1.1 * other.radius
+    return one.area >= 1.3 * other.area and one.radius >= 1.08 * other.radius
 
 
 def _ask_place(items: Sequence[Item], rng: random.Random) -> Asked | None:
@@ -313,9 +330,8 @@ def _finish(
 ) -> Scene:
     canvas = Canvas(setting.side, setting.background())
     for item in items:
-        fill, edge = setting.paint(item.colour)
         corners = [(x * setting.side, y * setting.side) for x, y in item.corners()]
-        canvas.polygon(corners, fill, edge, setting.edge_width)
+        setting.draw(canvas, corners, item.colour, setting.edge_width)
     truth = {"objects": [item.facts() for item in items], **facts}
     return Scene(canvas, question, answer, answer_type, truth, choices)
 

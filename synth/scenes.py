@@ -78,10 +78,11 @@ def _stream(seed: int, index: int) -> random.Random:
 
 
 def _develop(scene: Scene, setting: Setting) -> bytes:
-    """Light, grain and PNG bytes. The easiest pictures have neither light nor grain."""
-    pixels = scene.canvas.pixels()
-    if setting.difficulty > 0.3:
-        pixels = light(pixels, 0.2 * setting.difficulty, setting.rng)
-    if setting.difficulty > 0.15:
-        pixels = add_noise(pixels, 10 * setting.difficulty, setting.rng)
+    """Focus, light, grain and PNG bytes. The easiest pictures are perfectly clean."""
+    hard = setting.difficulty
+    pixels = scene.canvas.pixels(blur=1.1 * max(0.0, hard - 0.2) * setting.side / 336)
+    if hard > 0.3:
+        pixels = light(pixels, 0.22 * hard, setting.rng)
+    if hard > 0.15:
+        pixels = add_noise(pixels, 12 * hard, setting.rng)
     return encode_png(pixels)

@@ -217,9 +217,15 @@ def _read_image(source: FolderSource, name: str) -> Image:
             raise RowError(SourceFault.IMAGE_TOO_LARGE, f"{name}: a file of {size:,} bytes")
         data = path.read_bytes()
     except OSError as error:
-        raise RowError(SourceFault.IMAGE_MISSING, f"{name}: {error.strerror}") from error
+        raise RowError(SourceFault.IMAGE_MISSING, f"{shorten(name)}: {error.strerror}") from error
     check_image(data, name, source.max_pixels)
     return Image(bytes=data, path=name)
+
+
+def shorten(name: str, limit: int = 120) -> str:
+    """A stranger's file name as one short line."""
+    line = " ".join(name.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def _resolve(folder: Path, name: str) -> Path:
@@ -228,7 +234,7 @@ def _resolve(folder: Path, name: str) -> Path:
     try:
         path = (root / name).resolve()
     except (OSError, ValueError) as error:  # a null byte, a name that is too long
-        raise RowError(SourceFault.IMAGE_MISSING, f"{name!r}: not a file name ({error})") from error
+        raise RowError(SourceFault.IMAGE_MISSING, f"{shorten(name)}: not a file name ({error})") from error
     if not path.is_relative_to(root):
-        raise RowError(SourceFault.IMAGE_OUTSIDE, f"{name}: leads out of {folder.name}; images lie below it")
+        raise RowError(SourceFault.IMAGE_OUTSIDE, f"{shorten(name)}: leads out of {folder.name}; images lie below it")
     return path

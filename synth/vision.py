@@ -31,6 +31,8 @@ _LARGEST_SIDE = 768  # larger pictures are read from a copy of this side, pixels
 _SMALLEST_SIDE = 96
 _GLANCE_SIDE = 60
 _GLANCE_LEVELS = 5  # levels per channel
+_GLANCE_CHROMA = 60  # grey levels
+_GLANCE_AREA = 6  # smaller areas are missed at a glance, pixels of the small copy
 _LEAST_AREA = 0.0009  # share of the picture: smaller specks are no elements
 _FIT = 0.8  # overlap with a shape's outline from which a shape is named without doubt
 
@@ -285,7 +287,7 @@ def _coarse_names(pixels_HWC: np.ndarray) -> np.ndarray:
     step = 256 / _GLANCE_LEVELS
     coarse_NC = ((small_HWC // step + 0.5) * step).reshape(-1, 3)
     names_N = name_colours(coarse_NC)
-    names_N[np.ptp(coarse_NC, axis=1) < step] = -1
+    names_N[np.ptp(small_HWC.reshape(-1, 3), axis=1) < _GLANCE_CHROMA] = -1
     return names_N.reshape(small_HWC.shape[:2])
 
 
@@ -295,6 +297,6 @@ def _coarse_regions(small_HW: np.ndarray) -> list[Region]:
     found = []
     for number in np.unique(small_HW[small_HW >= 0]):
         for top, left, mask in label_areas(small_HW == number):
-            if np.count_nonzero(mask) >= 4:
+            if np.count_nonzero(mask) >= _GLANCE_AREA:
                 found.append(Region(top, left, mask, prototypes[number]))
     return found

@@ -1,4 +1,4 @@
-"""Shared by all tests: nothing leaves the machine, and one finished demo serves every test that looks at one."""
+"""Shared by all tests: nothing leaves the machine, and one finished demo serves all that look at one."""
 
 from __future__ import annotations
 

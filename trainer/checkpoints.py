@@ -17,7 +17,7 @@ from typing import Any
 
 import transformers
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+from transformers.models.auto import processing_auto
 from transformers.utils import logging
 
 from schemas.errors import ConfigError
@@ -27,6 +27,7 @@ PROCESSOR_FILE, IMAGE_FILE, VIDEO_FILE = (
     "preprocessor_config.json",
     "video_preprocessor_config.json",
 )
+_VIDEO = "video_settings"
 
 
 @cache
@@ -48,7 +49,7 @@ def image_text_class(base: type[ProcessorMixin]) -> type[ProcessorMixin]:
     ) -> None:
         base.__init__(self, image_processor, tokenizer, None, chat_template=chat_template, **kwargs)
 
-    return type(base.__name__, (base,), {"__init__": __init__, "video_settings": None})
+    return type(base.__name__, (base,), {"__init__": __init__, _VIDEO: None})
 
 
 def save_student(model: PreTrainedModel, processor: ProcessorMixin, path: str | Path) -> Path:
@@ -66,7 +67,7 @@ def save_student(model: PreTrainedModel, processor: ProcessorMixin, path: str | 
         # The class for torchvision; where that is missing, transformers takes the PIL one by itself.
         images["image_processor_type"] = images["image_processor_type"].removesuffix("Pil")
         _write_json(folder / IMAGE_FILE, images | {"processor_class": settings["processor_class"]})
-    video = getattr(processor, "video_settings", None)
+    video = getattr(processor, _VIDEO, None)
     if video is not None:
         settings["video_processor"] = video
         _write_json(folder / VIDEO_FILE, video)
@@ -86,7 +87,9 @@ def load_model(path: str | Path) -> tuple[PreTrainedModel, ProcessorMixin]:
             model = AutoModelForImageTextToText.from_pretrained(name, config=config)
     except (OSError, ValueError) as error:
         line = str(error).splitlines()[0]
-        raise ConfigError(f"model {name!r}: cannot be loaded as an image-text-to-text model: {line}") from error
+        raise ConfigError(
+            f"model {name!r}: cannot be loaded as an image-text-to-text model: {line}"
+        ) from error
     return model.eval(), load_processor(name, config.model_type)
 
 
@@ -96,14 +99,19 @@ def load_processor(path: str | Path, model_type: str) -> ProcessorMixin:
     Raises: ConfigError: the folder names no processor that this version of transformers knows.
     """
     settings, _ = ProcessorMixin.get_processor_dict(str(path))
-    mapped: Any = PROCESSOR_MAPPING_NAMES.get(model_type)
+    mapped = getattr(processing_auto, "PROCESSOR_MAPPING_NAMES").get(model_type)  # noqa: B009
     class_name = settings.get("processor_class") or mapped
     base = getattr(transformers, str(class_name), None)
     if base is None:
         raise ConfigError(f"model {str(path)!r}: no processor class for model type {model_type!r}")
     processor = image_text_class(base).from_pretrained(str(path))
-    if hasattr(processor, "video_settings"):
-        processor.video_settings = _video_settings(path, settings)
+    return keep_video_settings(processor, _video_settings(path, settings))
+
+
+def keep_video_settings(processor: ProcessorMixin, settings: dict[str, Any] | None) -> ProcessorMixin:
+    """Remember the settings of the video part that was left out, for `save_student`."""
+    if hasattr(processor, _VIDEO):
+        setattr(processor, _VIDEO, settings)
     return processor
 
 

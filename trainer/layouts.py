@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from os.path import commonprefix
 
 from jinja2 import TemplateError
 
@@ -84,7 +83,9 @@ def structure_of(conversation: Conversation) -> Structure:
         else:
             turns.append((role, tuple(_kind_of(part, index) for part in content)))
     if not turns or turns[0][0] == "assistant":
-        raise SpanError("a conversation starts with a system or a user message: its turns cannot be told apart")
+        raise SpanError(
+            "a conversation starts with a system or a user message: its turns cannot be told apart"
+        )
     return tuple(turns)
 
 
@@ -93,7 +94,9 @@ def _kind_of(part: Message, index: int) -> str:
         return TEXT if part["text"] else EMPTY
     if part["type"] == "image":
         return IMAGE
-    raise SpanError(f"message {index}: a part of type {part['type']!r} has no region: use text and image parts")
+    raise SpanError(
+        f"message {index}: a part of type {part['type']!r} has no region: use text and image parts"
+    )
 
 
 def plain(conversation: Conversation) -> list[Message]:
@@ -220,9 +223,8 @@ class _TurnFinder:
         if rendered.count(mark) != 1:
             raise SpanError(f"the chat template drops or repeats the text of message {index}")
         before, after = rendered.split(mark)
-        header = len(commonprefix([self.text, before]))
-        common_tail = len(commonprefix([self.text[::-1], after[::-1]]))
-        return header, max(header, len(self.text) - common_tail)
+        header = _common_prefix(self.text, before)
+        return header, max(header, len(self.text) - _common_suffix(self.text, after))
 
     def _turn_end(self, index: int, parts: tuple[int, ...]) -> int | None:
         prefix = self._try(self.skeleton[: index + 1])
@@ -274,7 +276,9 @@ def _paint_preamble(
         starts = [first.header, *(start for start, _ in finder.places)]
         opening = finder.text[: min(starts)]
         if finder.user_header is None:
-            raise SpanError("the chat template refuses a user, assistant, user conversation: no turn can be told")
+            raise SpanError(
+                "the chat template refuses a user, assistant, user conversation: no turn can be told"
+            )
         preamble = len(opening) - _common_suffix(opening, finder.user_header)
         rest = opening[:preamble]
         for token in special_tokens:
@@ -284,8 +288,14 @@ def _paint_preamble(
         labels[: len(bos)] = [Label.OTHER] * len(bos)
 
 
+def _common_prefix(left: str, right: str) -> int:
+    """How many characters two texts share at their start."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((index for index, (one, two) in pairs if one != two), min(len(left), len(right)))
+
+
 def _common_suffix(left: str, right: str) -> int:
-    return len(commonprefix([left[::-1], right[::-1]]))
+    return _common_prefix(left[::-1], right[::-1])
 
 
 def _cut_pieces(
@@ -302,9 +312,7 @@ def _cut_pieces(
         if index < len(text) and (labels[index], owner[index], contents[index]) == key:
             continue
         literal = contents[start] and owner[start] is None
-        pieces.append(
-            Piece(text=text[start:index], label=labels[start], part=owner[start], expands=literal)
-        )
+        pieces.append(Piece(text=text[start:index], label=labels[start], part=owner[start], expands=literal))
         start = index
     return pieces
 

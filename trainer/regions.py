@@ -10,6 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -80,8 +81,13 @@ class Regions:
     @staticmethod
     def from_labels(labels_BS: Tensor) -> Regions:
         """The inverse of `to_labels`."""
-        kinds = (Label.SYSTEM, Label.IMAGE, Label.USER, Label.RESPONSE)
-        return Regions(*(labels_BS == kind for kind in kinds), labels_BS != Label.PAD)
+        return Regions(
+            system=labels_BS == Label.SYSTEM,
+            image=labels_BS == Label.IMAGE,
+            user=labels_BS == Label.USER,
+            response=labels_BS == Label.RESPONSE,
+            valid=labels_BS != Label.PAD,
+        )
 
     def with_response(self, response_BS: Tensor) -> Regions:
         """The same regions with another response, e.g. the tokens that a loss is taken on.
@@ -151,7 +157,8 @@ def _label_row(
     labels = _label_characters(processor, conversation, masked, mask)
     ends = _token_ends(tokenizer, text, ids, _cuts(labels))
     return [
-        int(Label.IMAGE if image else labels[max(end - 1, 0)]) for end, image in zip(ends, images, strict=True)
+        int(Label.IMAGE if image else labels[max(end - 1, 0)])
+        for end, image in zip(ends, images, strict=True)
     ]
 
 
@@ -295,7 +302,7 @@ def _token_ends(tokenizer: Any, text: str, ids: list[int], cuts: list[int]) -> l
     for bounds in ([0, len(text)], [0, *cuts, len(text)]):
         found: list[int] = []
         ends: list[int] = []
-        for start, stop in zip(bounds, bounds[1:], strict=False):
+        for start, stop in pairwise(bounds):
             piece = tokenizer(
                 text[start:stop], add_special_tokens=False, return_offsets_mapping=True, verbose=False
             )

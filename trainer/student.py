@@ -23,7 +23,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from schemas.config import StudentSettings
 from schemas.errors import ConfigError
-from trainer.checkpoints import image_text_class, load_model, save_student
+from trainer.checkpoints import image_text_class, keep_video_settings, load_model, save_student
 
 __all__ = ["CHAT_TEMPLATE", "build_student", "load_model", "save_student"]
 
@@ -107,7 +107,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
+    backend.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
+    )
     backend.add_tokens([AddedToken(token, special=False, normalized=False) for token in TRACE_TOKENS])
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -135,7 +137,8 @@ def _check_sizes(settings: StudentSettings) -> None:
 
 
 def _model_config(settings: StudentSettings, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
-    ids = dict(zip(SPECIAL_TOKENS, tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)), strict=True))
+    vocabulary = tokenizer.get_vocab()
+    ids = {token: vocabulary[token] for token in SPECIAL_TOKENS}
     return Qwen2_5_VLConfig(
         text_config=_text_config(settings, len(tokenizer), ids),
         vision_config=_vision_config(settings),
@@ -201,5 +204,4 @@ def _processor(settings: StudentSettings, tokenizer: PreTrainedTokenizerFast) ->
     processor = image_text_class(Qwen2_5_VLProcessor)(
         image_processor=Qwen2VLImageProcessorPil(**layout), tokenizer=tokenizer, chat_template=CHAT_TEMPLATE
     )
-    processor.video_settings = {"video_processor_type": "Qwen2VLVideoProcessor", **layout}
-    return processor
+    return keep_video_settings(processor, {"video_processor_type": "Qwen2VLVideoProcessor", **layout})

@@ -1,0 +1,70 @@
+"""Which filters judge a draft, in which order, and what becomes of it.
+
+All filters run on every draft, so that every row keeps every score; the first one that drops decides. The
+order makes the deciding reason the honest one: a truncated trace is truncated before it is badly formed,
+and badly formed before its answer is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from filters import answers, format, grounding
+from filters.reasons import Reason, Verdict
+from schemas.config import FilterSettings
+from schemas.records import Draft, Sample, Stage, Status
+
+__all__ = ["FILTERS", "Filter", "Reason", "Verdict", "decide", "judge", "run_filters"]
+
+Filter = Callable[[Draft, FilterSettings], Verdict]
+
+FILTERS: Mapping[str, Filter] = MappingProxyType(
+    {
+        format.FINISH: format.check_finish,
+        format.FORMAT: format.check_format,
+        format.LENGTH: format.check_length,
+        answers.NAME: answers.check_answer,
+        grounding.GROUNDING: grounding.check_trace,
+        grounding.REFLECTION: grounding.check_reflection,
+    }
+)
+
+
+def run_filters(draft: Draft, settings: FilterSettings) -> tuple[Verdict, ...]:
+    """The verdict of every filter, in the order of `FILTERS`."""
+    return tuple(judge_one(draft, settings) for judge_one in FILTERS.values())
+
+
+def decide(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """The verdict that drops a draft, the first in order; None where all keep it."""
+    return next((verdict for verdict in verdicts if not verdict.keep), None)
+
+
+def judge(draft: Draft, settings: FilterSettings) -> Sample:
+    """A draft with its verdicts: accepted or rejected.
+
+    A draft that failed has no trace to judge: it stays failed, with its own stage, reason and detail.
+    """
+    if draft.failure is not None:
+        failure = draft.failure
+        return Sample(
+            draft=draft,
+            status=Status.FAILED,
+            stage=failure.stage,
+            reason=str(failure.reason),
+            detail=failure.detail,
+        )
+    verdicts = run_filters(draft, settings)
+    rows = tuple(verdict.to_row() for verdict in verdicts)
+    deciding = decide(verdicts)
+    if deciding is None:
+        return Sample(draft=draft, status=Status.ACCEPTED, verdicts=rows)
+    return Sample(
+        draft=draft,
+        status=Status.REJECTED,
+        stage=Stage.FILTER,
+        reason=str(deciding.reason or ""),
+        detail=f"{deciding.filter}: {deciding.detail}",
+        verdicts=rows,
+    )

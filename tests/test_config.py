@@ -1,0 +1,105 @@
+"""A recipe's mistakes are one line that names the key and the mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.recipes import load_recipe, shipped_recipes
+from schemas.config import Recipe, parse_recipe
+from schemas.errors import ConfigError
+
+SCENES = {"name": "r", "source": {"kind": "scenes"}}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"source": {"kind": "scenes"}}, "missing key `name`"),
+        (SCENES | {"sorce": 1}, "unknown key `sorce`: did you mean `source`?"),
+        (SCENES | {"source": {"kind": "scenes", "cuont": 3}}, "`source.cuont`: did you mean `count`?"),
+        (SCENES | {"source": {"kind": "foo"}}, "unknown source 'foo'; known: folder, scenes"),
+        (SCENES | {"source": {}}, "missing key `source.kind`"),
+        (SCENES | {"source": {"kind": "scenes", "count": 0}}, "`source.count`: Input should be greater"),
+        (SCENES | {"source": {"kind": "scenes", "difficulty": [0.5, 2]}}, "must rise within [0, 1]"),
+        (SCENES | {"teacher": {"url": "ftp://x"}}, "neither `embedded` nor an http(s) URL"),
+        (SCENES | {"train": {"guided": {"form": "strict"}}}, "`train.guided.form`"),
+        (SCENES | {"name": "../up"}, "`name`"),
+        (["a"], "a recipe is a mapping"),
+    ],
+)
+def test_a_mistake_names_the_key_and_the_mend(data: object, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_recipe(data, where="r.yaml")
+    assert str(error.value).startswith("r.yaml: ")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_loads_and_bears_its_name(name: str) -> None:
+    assert load_recipe(name).name == name
+
+
+def test_there_are_shipped_recipes() -> None:
+    assert {"demo", "folder"} <= set(shipped_recipes())
+
+
+def test_overrides_replace_nested_keys_and_keep_the_rest() -> None:
+    recipe = load_recipe(
+        "demo", ["source.count=7", "train.guided.alpha=0.5", "describe.teacher={url: 'http://h'}"]
+    )
+    assert (recipe.source.kind, recipe.source.count) == ("scenes", 7)  # type: ignore[union-attr]
+    assert recipe.train.guided.alpha == 0.5
+    assert recipe.partition_size == load_recipe("demo").partition_size
+    assert recipe.teachers["describe"].url == "http://h"
+    assert recipe.teachers["reason"].url == "embedded"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("source.count", "write key.sub=value"),
+        ("source.count=[", "not YAML"),
+        ("name.sub=1", "name is a value, not a block"),
+        ("filters.min_anchor=1", "did you mean `min_anchors`?"),
+    ],
+)
+def test_a_wrong_override_is_explained(assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=r"--set|demo\.yaml") as error:
+        load_recipe("demo", [assignment])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [", "not YAML"), ("", "a recipe is a mapping"), ("\xff", "a recipe is a mapping")],
+)
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        load_recipe(str(path))
+    assert message in str(error.value)
+
+
+def test_an_unknown_name_lists_the_shipped_ones() -> None:
+    with pytest.raises(ConfigError, match="shipped are demo, folder"):
+        load_recipe("dmo")
+
+
+def test_the_synthesis_key_ignores_pace_and_curation_but_not_sampling() -> None:
+    base = parse_recipe(SCENES, where="r")
+    same = base.model_copy(
+        update={"validation": 0.5, "teacher": base.teacher.model_copy(update={"timeout_s": 1})}
+    )
+    other = base.model_copy(update={"reason": base.reason.model_copy(update={"temperature": 0.1})})
+    assert same.synthesis_key() == base.synthesis_key()
+    assert other.synthesis_key() != base.synthesis_key()
+
+
+def test_recipes_cannot_be_changed_in_place() -> None:
+    recipe: Recipe = parse_recipe(SCENES, where="r")
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.seed = 3  # type: ignore[misc]

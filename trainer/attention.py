@@ -1,0 +1,318 @@
+"""Attention masses from the model's own fused kernel, without a single attention map.
+
+B rows, H heads, K key/value heads, S tokens, D head size, C columns (one per recorded set of keys).
+
+Attention output is linear in the values: O = A V. A column appended to V that is one at some keys and zero
+elsewhere comes out as exactly the mass that A puts on those keys, per query and head, differentiable. The
+mask stays the kernel's business, so padding, sliding windows and grouped heads are right by construction.
+Free of trl and datasets. Source: METHOD, "One identity"; AVAR, arXiv 2603.03825, eq. 1.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from schemas.errors import AttentionError
+from trainer.recorder import IMAGE, RECORDER, RESPONSE, SYSTEM, USER, Recorder, visible_keys
+from trainer.regions import Regions
+
+__all__ = [
+    "IMAGE",
+    "RESPONSE",
+    "SYSTEM",
+    "USER",
+    "Recorder",
+    "attention_layers",
+    "full_attention_layers",
+    "is_prepared",
+    "prepare",
+    "prepared",
+    "record",
+    "restore",
+    "start_recording",
+    "visible_keys",
+]
+
+IMPLEMENTATION = "avar_recording"
+_STATE = "_avar_attention_before"
+_KERNEL_MULTIPLE = 8  # head sizes that every fused kernel takes
+
+# Keywords that the kernel knows, or that cannot change what it computes. Anything else is refused, since
+# plain SDPA swallows a keyword it does not know without a word.
+_HARMLESS = frozenset(inspect.signature(sdpa_attention_forward).parameters) | {
+    "sliding_window",  # already in the mask
+    "position_ids",
+    "cache_position",
+    "use_cache",
+    "return_dict",
+    "num_items_in_batch",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+}
+_PACKED = "packed rows cannot be recorded; pad them instead"
+_REFUSED = {
+    "s_aux": "learned attention sinks take a share of the mass that SDPA does not know; use a model without",
+    "sinks": "learned attention sinks take a share of the mass that SDPA does not know; use a model without",
+    "softcap": "SDPA does not know a soft cap on the logits; use a model without",
+    "cu_seq_lens_q": _PACKED,
+    "cu_seq_lens_k": _PACKED,
+    "seq_idx": _PACKED,
+}
+
+
+def prepare(model: PreTrainedModel) -> None:
+    """Switch the text decoder to recording attention; without a recorder it computes what SDPA does.
+
+    Undone by `restore`; preparing twice is harmless.
+    Raises: AttentionError: a model whose masses cannot be recorded exactly, and why.
+    """
+    if is_prepared(model):
+        return
+    _refuse_model(model)
+    AttentionInterface.register(IMPLEMENTATION, _recording_attention)
+    # Without an entry of its own here transformers builds no mask for it, and padding vanishes.
+    AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
+    before = _implementations(model)
+    setattr(model, _STATE, before)
+    model.set_attn_implementation(before | {_text_key(model): IMPLEMENTATION})
+    missed = [name for name, own in _attention_configs(model) if own._attn_implementation != IMPLEMENTATION]
+    if missed:
+        restore(model)
+        raise AttentionError(
+            f"{type(model).__name__}: {missed[0]} keeps its own attention ({len(missed)} layers do): "
+            "only layers that use transformers' AttentionInterface can be recorded"
+        )
+
+
+def restore(model: PreTrainedModel) -> None:
+    """Give a prepared model its former attention back."""
+    if is_prepared(model):
+        model.set_attn_implementation(getattr(model, _STATE))
+        delattr(model, _STATE)
+
+
+@contextmanager
+def prepared(model: PreTrainedModel) -> Iterator[None]:
+    """`prepare` for a while; a model that was prepared before stays so."""
+    already = is_prepared(model)
+    prepare(model)
+    try:
+        yield
+    finally:
+        if not already:
+            restore(model)
+
+
+def is_prepared(model: nn.Module) -> bool:
+    """True between `prepare` and `restore`."""
+    return getattr(model, _STATE, None) is not None
+
+
+def attention_layers(model: PreTrainedModel) -> tuple[int, ...]:
+    """The text decoder's softmax-attention layers: all, unless some are recurrent."""
+    return tuple(_layer_kinds(model))
+
+
+def full_attention_layers(model: PreTrainedModel) -> tuple[int, ...]:
+    """Layers that see the whole sequence: those without a sliding or chunked window."""
+    return tuple(layer for layer, kind in _layer_kinds(model).items() if kind == "full_attention")
+
+
+def start_recording(
+    model: PreTrainedModel,
+    regions: Regions,
+    *,
+    layers: Collection[int] | None = None,
+    queries: Tensor | None = None,
+    extra: Tensor | None = None,
+) -> Recorder:
+    """A recorder for the next forward pass: `model(**inputs, **recorder.keywords)`, then `check()`.
+
+    Args:
+        layers: which layers, by default every softmax-attention layer.
+        queries: bool [B, S], queries whose masses are wanted, by default all; the others are zero.
+        extra: bool [B, S, E], further sets of keys, as columns 4 and up of the masses.
+    Raises: AttentionError: the model is not prepared, has no such layer, or uses reentrant checkpointing.
+    """
+    if not is_prepared(model):
+        raise AttentionError(
+            f"{type(model).__name__} is not prepared for recording: call attention.prepare(model)"
+        )
+    known = attention_layers(model)
+    unknown = sorted(set(layers or ()) - set(known))
+    if unknown:
+        raise AttentionError(
+            f"layers {unknown} have no softmax attention; this model has it in {list(known)}"
+        )
+    gradients = torch.is_grad_enabled()
+    if gradients and model.training:
+        _refuse_reentrant(model)
+    return Recorder(
+        regions,
+        known if layers is None else layers,
+        queries_BS=queries,
+        extra_BSE=extra,
+        expects_gradient=gradients,
+    )
+
+
+def record(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    regions: Regions,
+    layers: Collection[int] | None = None,
+    queries: Tensor | None = None,
+) -> dict[int, Tensor]:
+    """Attention masses onto system, image, user and response keys, without the language-model head.
+
+    Args:
+        inputs: the model's inputs, B rows of S tokens; labels are left out.
+        layers, queries: as in `start_recording`.
+    Returns: layer -> float32 [B, H, S, 4] in [0, 1], share of each query's attention; differentiable where
+        gradients are on.
+    Raises: AttentionError: masses that would not be exact.
+    Source: AVAR, arXiv 2603.03825, eq. 1.
+    """
+    recorder = start_recording(model, regions, layers=layers, queries=queries)
+    kept = {name: value for name, value in inputs.items() if name not in {"labels", "use_cache"}}
+    model.base_model(**kept, use_cache=False, **recorder.keywords)
+    recorder.check()
+    return recorder.masses
+
+
+def _recording_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **keywords: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """SDPA as transformers calls it, with the recorder's columns carried through it."""
+    recorder: Recorder | None = keywords.pop(RECORDER, None)
+    layer = getattr(module, "layer_idx", None)
+    _refuse_keywords(layer, keywords, recording=recorder is not None)
+    if recorder is None or layer not in recorder.layers:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **keywords
+        )
+    if dropout > 0:
+        raise AttentionError(f"layer {layer}: attention dropout {dropout} makes masses random: set it to 0")
+    recorder.admit(layer, query, key, keywords.get("position_ids"))
+    size = value.shape[-1]
+    columns_BSC = recorder.columns_BSC.to(value.device, value.dtype)
+    sets = columns_BSC.shape[-1]
+    output_BSHD, weights = sdpa_attention_forward(
+        module,
+        *_widen(query, key, value, columns_BSC),
+        attention_mask,
+        dropout=dropout,
+        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        **keywords,
+    )
+    causal = keywords.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    recorder.keep(layer, output_BSHD[..., size : size + sets].transpose(1, 2), attention_mask, causal)
+    return output_BSHD[..., :size].contiguous(), weights
+
+
+def _widen(
+    query_BHSD: Tensor, key_BKSD: Tensor, value_BKSD: Tensor, columns_BSC: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Q, K and V with room for the columns: zeros in Q and K change no logit, the columns stand in V.
+
+    All three get one size: fused kernels want equal head sizes, and the plain kernel that takes unequal
+    ones is ten times slower.
+    """
+    size, sets = value_BKSD.shape[-1], columns_BSC.shape[-1]
+    width = -(-max(size + sets, query_BHSD.shape[-1]) // _KERNEL_MULTIPLE) * _KERNEL_MULTIPLE
+    columns_BKSC = columns_BSC[:, None].expand(-1, value_BKSD.shape[1], -1, -1)
+    room_BKSW = F.pad(columns_BKSC, (0, width - size - sets))
+    query_BHSW = F.pad(query_BHSD, (0, width - query_BHSD.shape[-1]))
+    key_BKSW = F.pad(key_BKSD, (0, width - key_BKSD.shape[-1]))
+    return query_BHSW, key_BKSW, torch.cat([value_BKSD, room_BKSW], dim=-1)
+
+
+def _layer_kinds(model: PreTrainedModel) -> dict[int, str]:
+    config: Any = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    softmax = {"full_attention", "sliding_attention", "chunked_attention"}
+    return {layer: kind for layer, kind in enumerate(kinds) if kind in softmax}
+
+
+def _attention_configs(model: PreTrainedModel) -> Iterator[tuple[str, Any]]:
+    """(name, config) of the text decoder's attention modules: vision modules have no layer index."""
+    text_type = type(model.config.get_text_config())
+    for name, module in model.named_modules():
+        own = getattr(module, "config", None)
+        if getattr(module, "layer_idx", None) is not None and isinstance(own, text_type):
+            yield name, own
+
+
+def _implementations(model: PreTrainedModel) -> dict[str, Any]:
+    config: Any = model.config
+    subs = {name: getattr(config, name, None) for name in config.sub_configs}
+    return {"": config._attn_implementation} | {
+        name: sub._attn_implementation for name, sub in subs.items() if sub is not None
+    }
+
+
+def _text_key(model: PreTrainedModel) -> str:
+    """The sub-config that holds the text decoder, "" for a model that is one."""
+    config: Any = model.config
+    text = config.get_text_config()
+    return next((name for name in config.sub_configs if getattr(config, name, None) is text), "")
+
+
+def _refuse_model(model: PreTrainedModel) -> None:
+    name, config = type(model).__name__, model.config.get_text_config()
+    if model.config.model_type == "mllama" or getattr(config, "cross_attention_layers", None):
+        raise AttentionError(
+            f"{name}: images are read in cross-attention layers, whose rows sum to 1 over the image: no "
+            "share of attention is defined; use a model whose image tokens stand in the sequence"
+        )
+    if not model._can_set_attn_implementation():
+        raise AttentionError(f"{name}: does not use transformers' AttentionInterface; use a model that does")
+    if getattr(config, "attn_logit_softcapping", None) is not None:
+        raise AttentionError(f"{name}: attn_logit_softcapping: {_REFUSED['softcap']}")
+    for path, _ in model.named_parameters():
+        if path.endswith((".sinks", ".s_aux")):
+            raise AttentionError(f"{name}: {path}: {_REFUSED['sinks']}")
+
+
+def _refuse_reentrant(model: PreTrainedModel) -> None:
+    for module in model.modules():
+        checkpoint = getattr(module, "_gradient_checkpointing_func", None)
+        options = getattr(checkpoint, "keywords", {})
+        if getattr(module, "gradient_checkpointing", False) and options.get("use_reentrant"):
+            raise AttentionError(
+                f"{type(model).__name__}: reentrant checkpointing loses the gradient of the masses; set "
+                "gradient_checkpointing_kwargs={'use_reentrant': False}"
+            )
+
+
+def _refuse_keywords(layer: int | None, keywords: Mapping[str, Any], *, recording: bool) -> None:
+    for name, value in keywords.items():
+        if value is None:
+            continue
+        # Sinks and soft caps are the model's own: without them even its output would be another's.
+        if name in _REFUSED and (recording or _REFUSED[name] is not _PACKED):
+            raise AttentionError(f"layer {layer}: {name}: {_REFUSED[name]}")
+        if recording and name not in _HARMLESS and name not in _REFUSED:
+            raise AttentionError(
+                f"layer {layer}: unknown attention keyword {name!r} may change the masses: use a model "
+                "without it"
+            )
