@@ -10,18 +10,22 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from filters.quantities import Equality
 
 CHECK_SECONDS = 2.0  # wall time of one check, start of a worker not included
 START_SECONDS = 60.0  # a cold import of sympy on a busy machine
-MEMORY_BYTES = 2**30  # address space; an idle worker maps about 300 MB
+MEMORY_BYTES = 2**30  # address space; an idle worker maps 65 MB
 MAX_WORKERS = min(4, os.cpu_count() or 1)
 
+_FUNCTION = re.compile(r"(?<![\\A-Za-z])(arc)?(sin|cos|tan|cot|sec|csc|log|ln|exp)(?=[\s(^_{\\\d])")
+_NAMED = r"\\\g<1>\g<2>"  # sin(x) is a function, not s times i times n
 _SCRIPT = Path(__file__).with_name("algebra_worker.py")
 _ANSWERS: dict[str, Equality] = {"equal": "equal", "different": "different", "undecided": "undecided"}
 
@@ -53,8 +57,8 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, prediction: str, gold: str) -> Equality:
-        """One check; undecided where the worker is killed on the way.
+    def ask(self, prediction: str, gold: str) -> Equality | None:
+        """One check; undecided where it exceeds its time, None where the worker was dead before that.
 
         Raises: WorkerError: the process did not start.
         """
@@ -65,10 +69,12 @@ class Worker:
                 "is math-verify installed in this environment?"
             )
         self._ready = True
+        started = time.monotonic()
         reply = self._exchange(json.dumps({"prediction": prediction, "gold": gold}))
-        if reply not in _ANSWERS:
-            self.close()
-        return _ANSWERS.get(reply, "undecided")
+        if reply in _ANSWERS:
+            return _ANSWERS[reply]
+        self.close()
+        return "undecided" if time.monotonic() - started >= CHECK_SECONDS else None
 
     def _exchange(self, line: str) -> str:
         assert self._process.stdin is not None
@@ -111,12 +117,16 @@ class Pool:
         self._idle: list[Worker] = []
 
     def ask(self, prediction: str, gold: str) -> Equality:
+        """One check by an idle worker; a second one is tried where the first had died before or crashed."""
         with self._slots:
-            worker = self._take()
-            try:
-                return worker.ask(prediction, gold)
-            finally:
-                self._put(worker)
+            return self._once(prediction, gold) or self._once(prediction, gold) or "undecided"
+
+    def _once(self, prediction: str, gold: str) -> Equality | None:
+        worker = self._take()
+        try:
+            return worker.ask(prediction, gold)
+        finally:
+            self._put(worker)
 
     def _take(self) -> Worker:
         with self._lock:
@@ -161,7 +171,7 @@ def compare_algebraically(prediction: str, gold: str) -> Equality:
     Returns: undecided where either is no formula, or the check exceeds `CHECK_SECONDS` or `MEMORY_BYTES`.
     Raises: WorkerError: no worker can start.
     """
-    return POOL.ask(f"${prediction}$", f"${gold}$")
+    return POOL.ask(f"${_FUNCTION.sub(_NAMED, prediction)}$", f"${_FUNCTION.sub(_NAMED, gold)}$")
 
 
 def close_workers() -> None:

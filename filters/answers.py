@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from filters.algebra import compare_algebraically
 from filters.choices import bare_letter, gold_options, letter_of, named_options
-from filters.compare import compare_plain, is_algebraic
+from filters.compare import compare_plain, compare_truth, is_algebraic
 from filters.extract import extract_answer, final_answer
 from filters.normalize import MAX_ANSWER, canonicalise, fold
 from filters.quantities import Equality
@@ -93,7 +93,7 @@ def _check_choices(said: str, gold: str, choices: Sequence[str], precision: int 
     answer = final_answer(said)
     for candidate in dict.fromkeys(text for text in (answer, said) if text):
         named = named_options(candidate, choices)
-        if named:
+        if named is not None:
             return "equal" if right & named else "different"
     return _check_open(said, choices[min(right)], precision)
 
@@ -108,7 +108,7 @@ def _check_open(said: str, gold: str, precision: int | None) -> Equality:
         return "equal"
     answer = final_answer(said)
     if answer is None:
-        return "undecided" if said.strip() else "different"
+        return compare_truth(whole, wanted) or ("undecided" if whole else "different")
     plain = canonicalise(answer)
     verdict = compare_plain(plain, wanted, precision)
     if verdict is not None:

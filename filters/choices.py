@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from filters.compare import compare_plain
 from filters.extract import is_negated, is_prose, is_refusal, last_sentence
-from filters.normalize import canonicalise, fold
+from filters.normalize import canonicalise, fold, tighten
 
 _WHOLE = re.compile(
     r"(?:(?:the )?(?:correct )?(?:option|choice|answer)\s{0,3}(?:is|:)?\s{0,3}|选项?)?"
@@ -15,7 +15,9 @@ _WHOLE = re.compile(
     re.IGNORECASE,
 )
 _LEAD = re.compile(
-    r"(?:(?:option|choice|answer)\s{0,3}:?\s{0,3}|选项?)?(?:[(\[]([A-Za-z])[)\]]\s{0,3}[.:]?|([A-Za-z])\s?[.):,]\s)\s{0,3}(.+)",
+    r"(?:(?:option|choice|answer)\s{0,3}:?\s{0,3}|选项?)?"
+    r"(?:[(\[]([A-Za-z])[)\]]\s{0,3}[.:]?|([A-Za-z])\s?[.):]\s)"
+    r"(?!\s{0,3}(?:(?:or|and|not)\b|[,/&]))\s{0,3}(.+)",
     re.IGNORECASE | re.DOTALL,
 )
 _DECLARED = re.compile(
@@ -83,8 +85,8 @@ def gold_options(gold: str, choices: Sequence[str]) -> frozenset[int] | None:
 def named_options(prediction: str, choices: Sequence[str]) -> frozenset[int] | None:
     """Positions of the options that a prediction names.
 
-    Returns: None where it names none that a rule can tell; several positions where options repeat. A
-        letter whose text contradicts it ("(D) 12" where 12 is option C) names nothing.
+    Returns: None where no rule can tell; several positions where options repeat; none at all for a letter
+        beyond the options. A letter whose text contradicts it ("(D) 12" where 12 is option C) is None.
     """
     plain = canonicalise(prediction)
     by_text = _text_positions(prediction, choices)
@@ -92,7 +94,7 @@ def named_options(prediction: str, choices: Sequence[str]) -> frozenset[int] | N
         return frozenset(by_text)
     letter = bare_letter(plain)
     if letter is not None:
-        return _at(letter, choices)
+        return _at(letter, choices) or frozenset()
     lead = _LEAD.match(plain)
     if lead and ord((lead[1] or lead[2]).upper()) - ord("A") < len(choices):
         return _reconcile(_at(lead[1] or lead[2], choices), lead[3], choices)
@@ -118,10 +120,10 @@ def _reconcile(letter: frozenset[int] | None, rest: str, choices: Sequence[str])
 
 def _text_positions(text: str, choices: Sequence[str]) -> list[int]:
     wanted = fold(canonicalise(text))
-    tight = wanted.replace(" ", "")
+    tight = tighten(wanted)
     folded = [fold(canonicalise(choice)) for choice in choices]
     exact = [i for i, choice in enumerate(folded) if choice == wanted and wanted]
-    return exact or [i for i, choice in enumerate(folded) if choice.replace(" ", "") == tight and tight]
+    return exact or [i for i, choice in enumerate(folded) if tighten(choice) == tight and tight]
 
 
 def _by_value(text: str, choices: Sequence[str]) -> frozenset[int] | None:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 
 from filters.extract import is_negated, is_prose
-from filters.normalize import fold
+from filters.normalize import fold, tighten
 from filters.quantities import Equality, compare_quantities, parse_quantity
 
 _TRUE = {"yes", "true", "correct", "right", "是", "对", "正确"}
@@ -27,6 +27,8 @@ _CLOCK = re.compile(r"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d)?")
 _RANGE = re.compile(
     r"(\d[\d.]{0,20})\s?([^\d\s-]{0,8})\s?(?:-{1,3}|to|～|~)\s?(\d[\d.]{0,20})\s?([^\d\s]{0,8})"
 )
+_RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|pm|mp)(?![A-Za-z])")
+_DANGLING = re.compile(r"[-+*/^=<>]\s*$|^\s*[*/^=]")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d{1,30},\d{1,30}")
 _PLAIN_WORDS = re.compile(r"[^\W\d_]+(?:[\s'&-]+[^\W\d_]+)*")
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
@@ -40,11 +42,12 @@ def compare_plain(prediction: str, gold: str, precision: int | None = None) -> E
         precision: decimals at which numbers are compared; None: those the gold was written with.
     Returns: None where no rule applies.
     """
-    if prediction == gold or _tight(prediction) == _tight(gold):
+    if prediction == gold or tighten(prediction) == tighten(gold):
         return "equal"
     if fold(prediction) == fold(gold) and fold(gold):
         return "equal"
-    for rule in (_compare_truth, _compare_clocks_and_ratios, _compare_ranges, _compare_commas):
+    rules = (compare_truth, _compare_relations, _compare_clocks_and_ratios, _compare_ranges, _compare_commas)
+    for rule in rules:
         verdict = rule(prediction, gold)
         if verdict is not None:
             return verdict
@@ -63,24 +66,39 @@ def compare_plain(prediction: str, gold: str, precision: int | None = None) -> E
 def is_algebraic(text: str) -> bool:
     """True where computer algebra can read a canonical answer as it stands.
 
-    A sentence or a denial is none, nor is a fragment with unmatched braces, of which it would read a part.
+    A sentence or a denial is none, nor is a fragment with unmatched braces or an operator at its edge, of
+    which it would read a part.
     """
-    if text.count("{") != text.count("}"):
+    if not _braces_match(text) or _DANGLING.search(text):
         return False
     return not is_prose(text) and not is_negated(text) and bool(re.search(r"[\d\\=<>+*/^()\[\]|]|^\w$", text))
 
 
-def _tight(text: str) -> str:
-    return re.sub(r"\s+", "", text)
+def _braces_match(text: str) -> bool:
+    depth = 0
+    for symbol in text:
+        depth += (symbol == "{") - (symbol == "}")
+        if depth < 0:
+            return False
+    return depth == 0
 
 
-def _compare_truth(prediction: str, gold: str) -> Equality | None:
+def _compare_relations(prediction: str, gold: str) -> Equality | None:
+    """A bound is no number: `> 12` is not 12."""
+    for one, other in ((prediction, gold), (gold, prediction)):
+        if _RELATION.search(one) and parse_quantity(other):
+            return "different"
+    return None
+
+
+def compare_truth(prediction: str, gold: str) -> Equality | None:
+    """Yes and no, by the first clause: "Yes, it is." None unless both sides say one of them."""
     ours = _truth(fold(gold))
     if ours is None:
         return None
     theirs = _truth(fold(re.split(r"[,.;:!]", prediction, maxsplit=1)[0]))
     if theirs is None:
-        return None if prediction else "different"
+        return None
     return "equal" if theirs == ours else "different"
 
 
@@ -167,10 +185,10 @@ def _compare_labels(prediction: str, gold: str, precision: int | None) -> Equali
     if _AND.search(left) and not left.startswith(tuple(_PAIRS)) and "=" in prediction:
         return None
     value = compare_plain(left, right, precision)
-    if not (mine and ours) or _tight(mine) == _tight(ours):
+    if not (mine and ours) or tighten(mine) == tighten(ours):
         return value
     if value == "equal":
-        return "different" if len(_tight(mine)) == len(_tight(ours)) == 1 else "undecided"
+        return "different" if len(tighten(mine)) == len(tighten(ours)) == 1 else "undecided"
     return value
 
 

@@ -182,4 +182,4 @@ def _last_segments(text: str) -> str | None:
     first = len(matches) - 1
     while first and _CONNECTOR.fullmatch(text[matches[first - 1].end() : matches[first].start()]):
         first -= 1
-    return ", ".join(next(filter(None, match.groups())).strip() for match in matches[first:])
+    return ", ".join(next(filter(None, match.groups())).strip().lstrip("= ") for match in matches[first:])

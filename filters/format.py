@@ -48,9 +48,9 @@ def think_part(trace: str, limit: int) -> str:
     Args:
         limit: characters read at most.
     """
-    text = trace[: limit + len("<think>")]
-    ends = [end for end in (text.find("</think>"), text.find("<answer>")) if end >= 0]
-    return text[: min(ends, default=len(text))].replace("<think>", "", 1)[:limit]
+    ends = [end for end in (trace.find("</think>"), trace.find("<answer>")) if end >= 0]
+    text = trace[: min(*ends, limit + len("<think>"))] if ends else trace[: limit + len("<think>")]
+    return text.replace("<think>", "", 1)[:limit]
 
 
 def find_fault(trace: str) -> Reason | None:

@@ -124,7 +124,7 @@ _REFLECTIONS = [
     r"\bI\s(?:made|see)\s(?:a|my|an)\s(?:\w{1,12}\s)?(?:mistake|error)\b",
     r"\bto\s(?:verify|confirm|be\s(?:sure|certain|safe)|make\ssure)\b|\bverify(?:ing)?\s(?:this|that|the|my|by|each)\b",
     r"\bcheck(?:ing)?\s(?:this|that|my|again|once\smore|the\s(?:result|answer|count|total|sum|calculation))\b",
-    r"\bactually,|\bthat\s(?:is|was|can)(?:n(?:'|’)t|not|\snot)\s(?:be\s)?(?:right|correct)\b",
+    r"\bactually,|\bthat(?:\s(?:is|was|can)(?:n?(?:'|’)t|not|\snot)|(?:'|’)s\snot)\s(?:be\s)?(?:right|correct)\b",
 ]
 
 

@@ -55,6 +55,9 @@ _SPACED_THREES = re.compile(r"(?<![\d.,/])(?<!\d )\d{1,3}(?: \d{3}){1,12}(?![\d/
 _MIXED = re.compile(r"(?<![\d./^{])(\d{1,20}) {1,3}(\d{1,20})/(\d{1,20})(?![\d/.])")
 _BRACKETED = re.compile(r"[(\[{][^()\[\]{}]*,[^()\[\]{}]*[)\]}]")
 _WHITE = re.compile(r"\s+")
+_INNER_WHITE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
+_CLOSING = re.compile(r"(?:(?<![\d)])!|[.,;:]){1,8}$")  # 5! is a factorial
+_INFINITY = re.compile(r"\b(?:infinity|inf)\b", re.IGNORECASE)
 
 
 def canonicalise(text: str) -> str:
@@ -65,18 +68,23 @@ def canonicalise(text: str) -> str:
     Returns: text without LaTeX spacing, fonts and delimiters; degrees as °, products as *, thousands
         without separators, `3 1/2` as `(3+1/2)`; `\\frac`, `\\sqrt` and powers stay LaTeX.
     """
-    text = strip_delimiters(_plain_latex(_plain_unicode(text)))
+    text = strip_delimiters(_plain_latex(_INFINITY.sub(r"\\infty ", _plain_unicode(text))))
     return _WHITE.sub(" ", _plain_numbers(text)).strip()
 
 
 def fold(text: str) -> str:
     """Text for comparison as words: no case, no closing punctuation, no quotes, single spaces."""
     text = _WHITE.sub(" ", text).strip().casefold()
-    text = text.strip("\"'`*_ ").rstrip(".,;:!").strip("\"'`*_ ")
+    text = _CLOSING.sub("", text.strip("\"'`*_ ")).strip("\"'`*_ ")
     for article in ("the ", "a ", "an "):
         if text.startswith(article) and len(text) > len(article) + 1:
             return text[len(article) :]
     return text
+
+
+def tighten(text: str) -> str:
+    """Text without white space, except between two digits."""
+    return _INNER_WHITE.sub("", text)
 
 
 def strip_delimiters(text: str) -> str:
@@ -111,7 +119,7 @@ def _plain_latex(text: str) -> str:
     text = re.sub(r",\\!\s{0,3}", ",", text).replace("{,}", ",")
     text = _SPACING.sub(" ", _ESCAPED_TWICE.sub(r"\\", text))
     text = _FRACTION.sub(r"\\frac", text)
-    text = _DEGREE.sub("°", text)
+    text = _DEGREE.sub("°", text).replace(r"\varnothing", r"\emptyset")
     for _ in range(3):  # \text inside \text
         text = _TEXT.sub(r" \1 ", text)
     text = _COMMAND.sub(lambda command: _WORDS[command.group()], text)

@@ -15,6 +15,11 @@ Equality = Literal["equal", "different", "undecided"]
 
 _LITERAL = re.compile(r"[-+]?(\d{1,200})?(?:\.(\d{0,200}))?")
 _TAIL = re.compile(r"[^\W\d_]|[°%$€£¥¢]")
+_ABOUT = re.compile(
+    r"(?:about|approximately|approx\.?|around|roughly|nearly|\\approx|~)\s{0,3}(?=[-+\d.$(\\])", re.I
+)
+_MULTIPLES = {"dozen": 12, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_MULTIPLE = re.compile(rf"(?<=\d)\s({'|'.join(_MULTIPLES)})\b", re.IGNORECASE)
 _CURRENCY = re.compile(rf"([-+]?)\s?\\?([{re.escape(CURRENCY)}])\s?(?=[\d.(\\])")
 _SMALL = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -59,7 +64,8 @@ def parse_quantity(text: str) -> Quantity | None:
 
     Returns: None where the text is not one constant, or its tail is no unit.
     """
-    text = text.strip().removesuffix(".")
+    text = _ABOUT.sub("", text.strip().removesuffix("."))
+    text = _MULTIPLE.sub(lambda match: f"*{_MULTIPLES[match[1].lower()]}", text, count=1)
     currency = _CURRENCY.match(text)
     if currency:
         rest = parse_quantity(currency[1] + text[currency.end() :])
@@ -93,11 +99,20 @@ def _bare(text: str) -> Quantity | None:
     literal = _LITERAL.fullmatch(text.strip())
     if literal and (literal[1] or literal[2]):
         return Quantity(Fraction(text.strip().rstrip(".")), len(literal[2] or ""))
-    word = NUMBER_WORDS.get(text.strip().lower())
+    word = _number_word(text.strip().lower())
     if word is not None:
         return Quantity(Fraction(word), 0)
     value = evaluate(text)
     return None if value is None else Quantity(value, None, circular="pi" in text)
+
+
+def _number_word(text: str) -> int | None:
+    """`twelve`, `twenty-five`; None for anything else."""
+    tens, _, ones = text.replace(" ", "-").partition("-")
+    if not ones:
+        return NUMBER_WORDS.get(text)
+    high, low = NUMBER_WORDS.get(tens, 0), NUMBER_WORDS.get(ones, 0)
+    return high + low if high in range(20, 100, 10) and low in range(1, 10) else None
 
 
 def compare_quantities(prediction: Quantity, gold: Quantity, precision: int | None = None) -> Equality:
@@ -165,7 +180,8 @@ def compare_numbers(prediction: Quantity, gold: Quantity, precision: int | None 
     """Compare two values at the gold answer's precision.
 
     The gold's decimals (or `precision`) say how finely it was rounded: 78.54 equals a gold 78.5, 21.6 does
-    not equal a gold 21.61. An integer or an expression is exact: 99.9 is not 100. A decimal prediction of
+    not equal a gold 21.61. An integer, an expression and a gold of one digit (0.5) are exact: 99.9 is not
+    100, 7/15 is not 0.5. A decimal prediction of
     an exact gold must be its correct rounding to at least two decimals or three digits: 1.67 equals 5/3,
     1.7 does not. A tie may round either way.
     """
@@ -173,7 +189,7 @@ def compare_numbers(prediction: Quantity, gold: Quantity, precision: int | None 
     if difference <= Fraction(1, 10**9) * min(abs(Fraction(gold.value)), abs(Fraction(prediction.value))):
         return "equal"
     decimals = precision if precision is not None else gold.decimals
-    if precision is not None or gold.decimals:
+    if precision is not None or (gold.decimals and gold.digits >= 2):
         return "equal" if difference <= _half_unit(decimals or 0) else "different"
     if gold.decimals is None and prediction.decimals and Fraction(gold.value).denominator != 1:
         fine = prediction.decimals >= 2 or prediction.digits >= 3

@@ -86,7 +86,7 @@ _FACTOR = re.compile(r"([^\W\d_]{1,24}|°[CFcf]?|%|[$€£¥¢])(?:\s?\^?\s?\{?\
 _SQUARE = re.compile(r"\b(square|sq\.?|cubic|cu\.?)\s{1,3}([a-z]{1,24})|平方(.{1,2})|立方(.{1,2})")
 _NOUN = re.compile(r"[^\W\d_]{3,24}(?:[ -][^\W\d_]{1,24}){0,5}|[\u4e00-\u9fff]{1,8}")
 _NOT_NOUNS = re.compile(
-    r"\b(?:and|or|not|to|sin|cos|tan|cot|log|ln|sqrt|pi|infty|over|then|but|plus|minus)\b"
+    r"\b(?:and|or|not|to|sin|cos|tan|cot|log|ln|sqrt|pi|infty|over|then|but|plus|minus|wrong|incorrect|false|unless|except|per)\b"
 )
 PERCENT = (("percent", 1),)
 ANGLE = (("angle", 1),)

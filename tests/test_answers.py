@@ -99,6 +99,9 @@ EQUAL = [
     ("3 x 10^5", "300000"),
     (r"\frac12", "0.5"),
     ("twelve", "12"),
+    ("twenty-five", "25"),
+    ("about 12", "12"),
+    ("1.5 million", "1500000"),
     # rounding to the gold's precision
     ("78.54", "78.5"),
     ("8.66", r"5\sqrt{3}"),
@@ -119,6 +122,7 @@ EQUAL = [
     ("28 pct", r"$28\%$"),
     ("5 square meters", "5 m^2"),
     ("12 apples", "12"),
+    ("10 m", r"diameter $=10 \mathrm{~m}$"),
     # labels, lists, ratios, ranges
     ("x=3", "3"),
     ("30", "x = 30"),
@@ -137,6 +141,7 @@ EQUAL = [
     ("The circle is red.", "red"),
     ("Yes, it is.", "yes"),
     ("no", "False"),
+    ("No, wait. The answer is yes.", "yes"),
     (r"\text{Evelyn}", "Evelyn"),
     # prose that declares
     ("The answer is 12.", "12"),
@@ -153,6 +158,8 @@ EQUAL = [
     # computer algebra
     (r"\frac{x}{7}+\frac{2}{7}", r"\frac{x+2}{7}"),
     (r"\log_2 8", "3"),
+    ("sin(x)^2 + cos(x)^2", "1"),
+    ("infinity", "∞"),
     ("x^2 + 2*x + 1", "(x+1)^2"),
     ("5 \\leq x", "x \\geq 5"),
     (r"\begin{bmatrix}1 & 0 \\ 0 & 1\end{bmatrix}", r"\begin{pmatrix}1 & 0 \\0 & 1\end{pmatrix}"),
@@ -175,6 +182,14 @@ NOT_EQUAL = [
     ("1", "1.2"),
     ("5%", "50%"),
     ("-5", "5"),
+    ("> 12", "12"),
+    ("12+", "12"),
+    ("12!", "12"),
+    ("1 2", "12"),
+    ("at least 12", "12"),
+    (r"\frac{7}{15}", "0.5"),
+    ("04/02/2005", "0.00"),
+    ("5 °C", "5 °F"),
     (r"3\sqrt{5}", r"5\sqrt{3}"),
     ("25 cm", "25 cm^2"),
     ("12 cm", "13 cm"),
@@ -201,12 +216,14 @@ NOT_EQUAL = [
     # letters without options
     ("A or B", "B"),
     ("It is not B", "B"),
+    ("(B) or (C)", "B"),
     ("(C)", "B"),
     ("A", "AC"),
     # computer algebra
     ("11a+c", "7 = 11a+c"),
     ("x < 5", "x > 5"),
     (r"50\sqrt{3}}. so it is 50\sqrt{3", "50"),
+    (r"50\sqrt{3}}.so:50\sqrt{3", "50"),
 ]
 
 
@@ -245,6 +262,7 @@ VALUES = ("10", r"$\frac{1}{2}$", "$25 \\mathrm{~cm}$", "34m")
         ("It is not the apple.", "apple", FRUIT, "undecided"),
         ("(A) pear", "apple", FRUIT, "undecided"),
         ("E", "apple", FRUIT, "different"),
+        ("B, C", "B", FRUIT, "undecided"),
         ("12", "D", FRUIT, "equal"),
         ("I cannot see any fruit, sorry", "apple", FRUIT, "undecided"),
         ("0.5", "B", VALUES, "equal"),
