@@ -38,8 +38,8 @@ _VISUAL = (
 
 
 def _gap(words: int) -> str:
-    """Up to so many words, within a clause."""
-    return rf"(?:[\w'’%°-]{{1,30}}\s{{1,3}}){{0,{words}}}?"
+    """Up to so many words within a sentence; commas belong to names such as "row 1, column 2"."""
+    return rf"(?:[\w'’%°-]{{1,30}},?\s{{1,3}}){{0,{words}}}?"
 
 
 _BACK = r"(?:back|again|closer|(?:more\s)?closely|(?:more\s)?carefully|once\smore|over|directly)"
@@ -108,6 +108,7 @@ _COMPOUND_GIVEAWAYS = [
 
 _AGAIN = r"(?:check|examin|count|read|inspect|measur|evaluat|consider|calculat|comput|verif|trac|think|visit)"
 _REFLECTIONS = [
+    r"\b(?:one\smore|another|a\s(?:second|last|final|further))\scheck\b",
     r"\bwait\b(?=\s{0,2}[,.!?:;…—-]"
     r"|\s(?:a\s(?:minute|moment|second)|no|but|let|that|this|actually|maybe|I|is|it|the)\b)",
     r"\bhold\son\b|\bhmm+\b|\bsanity[- ]check|\bdouble[- ]check(?:ing|ed|s)?\b",

@@ -41,7 +41,8 @@ def prefect_server(log: Path) -> Iterator[str]:
     given = os.environ.get("PREFECT_API_URL")
     if given:
         _require_answer(given)
-        yield given
+        with _termination_as_interrupt():
+            yield given
         return
     from flows.children import serve_child
 
@@ -50,6 +51,7 @@ def prefect_server(log: Path) -> Iterator[str]:
         environment = {"PREFECT_HOME": str(home)}
         url = stack.enter_context(serve_child("prefect", log, environment)) + "/api"
         stack.enter_context(_prefect_uses(url, home))
+        stack.enter_context(_termination_as_interrupt())
         yield url
 
 
@@ -62,6 +64,17 @@ def _require_answer(url: str) -> None:
             f"PREFECT_API_URL is {url}, but no Prefect server answers there: start it with "
             "`prefect server start`, or unset the variable and avar uses its own"
         )
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Within a flow Prefect hears SIGTERM itself and raises an exception of its own."""
+    from prefect.exceptions import TerminationSignal
+
+    try:
+        yield
+    except TerminationSignal as signalled:
+        raise KeyboardInterrupt from signalled
 
 
 @contextmanager

@@ -99,7 +99,10 @@ class Teacher:
         return self.model
 
     async def _served_models(self) -> list[str]:
-        body = await self._exchange("GET", "/v1/models", None)
+        try:
+            body = await self._exchange("GET", "/v1/models", None)
+        except TeacherError as error:
+            raise error if error.fatal else TeacherError(error.fault, f"{self.base_url}: {error}") from error
         try:
             return [str(entry["id"]) for entry in body["data"]]
         except (KeyError, TypeError) as error:
@@ -155,7 +158,7 @@ class Teacher:
             async with self._session.request(method, url, data=payload, allow_redirects=False) as response:
                 body = await _read_body(response)
                 if response.status != 200:
-                    raise _refusal(url, response, body)
+                    raise self._refusal(response, body)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise TeacherError(
@@ -163,15 +166,23 @@ class Teacher:
             ) from error
         except TimeoutError as error:
             raise TeacherError(
-                TeacherFault.TIMEOUT, f"no answer from {url} within {self.settings.timeout_s:g} s"
+                TeacherFault.TIMEOUT, f"no answer within {self.settings.timeout_s:g} s (teacher.timeout_s)"
             ) from error
         except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
-            raise TeacherError(
-                TeacherFault.MALFORMED, f"{url} closed the connection in mid-answer"
-            ) from error
+            raise TeacherError(TeacherFault.MALFORMED, "the connection was closed in mid-answer") from error
         except aiohttp.ClientError as error:
-            raise TeacherError(TeacherFault.MALFORMED, f"{url}: {type(error).__name__}: {error}") from error
-        return _parse(url, body)
+            raise TeacherError(TeacherFault.MALFORMED, f"{type(error).__name__}: {error}") from error
+        return _parse(body)
+
+    def _refusal(self, response: aiohttp.ClientResponse, body: bytes) -> TeacherError:
+        """An error status as an error. What a row may end with does not name the server: addresses change,
+        and shards do not."""
+        fault = _FAULTS.get(response.status)
+        fault = fault or (TeacherFault.BROKEN if response.status >= 500 else TeacherFault.REFUSED)
+        message = f"the teacher answered {response.status}: {_error_message(body)}"
+        if fault in _HINTS:
+            message = f"{self.base_url}: {message}; {_HINTS[fault]}"
+        return TeacherError(fault, message, _retry_after(response.headers))
 
 
 def image_part(image: Image) -> dict[str, Any]:
@@ -211,17 +222,17 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
         if size > MAX_ANSWER_BYTES:
             raise TeacherError(
                 TeacherFault.REFUSED,
-                f"{response.url}: an answer of over {MAX_ANSWER_BYTES >> 20} MiB is not used",
+                f"an answer of over {MAX_ANSWER_BYTES >> 20} MiB is not used",
             )
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-def _parse(url: str, body: bytes) -> Any:
+def _parse(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise TeacherError(TeacherFault.MALFORMED, f"{url}: the answer is not JSON ({error})") from error
+        raise TeacherError(TeacherFault.MALFORMED, f"the answer is not JSON ({error})") from error
 
 
 def _read_answer(body: Any) -> Answer:
@@ -256,17 +267,10 @@ _FAULTS = {
     429: TeacherFault.OVERLOADED,
     503: TeacherFault.OVERLOADED,
 }
-
-
-def _refusal(url: str, response: aiohttp.ClientResponse, body: bytes) -> TeacherError:
-    status = response.status
-    fault = _FAULTS.get(status) or (TeacherFault.BROKEN if status >= 500 else TeacherFault.REFUSED)
-    hint = {
-        TeacherFault.UNAUTHORIZED: "; name the key's environment variable in teacher.api_key_env",
-        TeacherFault.UNKNOWN_MODEL: "; check teacher.url and teacher.model",
-    }.get(fault, "")
-    message = f"{url} answered {status}: {_error_message(body)}{hint}"
-    return TeacherError(fault, message, _retry_after(response.headers))
+_HINTS = {
+    TeacherFault.UNAUTHORIZED: "name the key's environment variable in teacher.api_key_env",
+    TeacherFault.UNKNOWN_MODEL: "check teacher.url and teacher.model",
+}
 
 
 def _error_message(body: bytes) -> str:
