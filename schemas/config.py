@@ -136,8 +136,8 @@ class GuidedLossSettings(Settings):
     beta: float = Field(default=0.15, ge=0, description="weight of L_suppress; 0.15 in the paper")
     form: Literal["bounded", "paper"] = "bounded"
     queries: Literal["user", "response", "user+response"] = "user"
-    image_target: float = Field(default=0.6, gt=0, le=1, description="share of attention, bounded form")
-    system_floor: float = Field(default=0.1, gt=0, le=1, description="share of attention, bounded form")
+    image_target: float = Field(default=0.5, gt=0, le=1, description="share of attention, bounded form")
+    system_floor: float = Field(default=0.25, gt=0, le=1, description="share of attention, bounded form")
 
 
 class TrainSettings(Settings):

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 
 from schemas.config import SceneFamily, ScenesSource
 from schemas.records import Image, Problem, problem_id
-from synth.drawing import add_noise, encode_png, light
-from synth.figures import draw_chart, draw_pattern
-from synth.scatter import Scene, Setting, draw_compare, draw_count
+from synth.drawing.canvas import add_noise, encode_png, light
+from synth.drawing.figures import draw_chart, draw_pattern
+from synth.drawing.scatter import Scene, Setting, draw_compare, draw_count
 
 LICENCE = "Apache-2.0"
 

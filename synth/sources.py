@@ -236,5 +236,7 @@ def _resolve(folder: Path, name: str) -> Path:
     except (OSError, ValueError) as error:  # a null byte, a name that is too long
         raise RowError(SourceFault.IMAGE_MISSING, f"{shorten(name)}: not a file name ({error})") from error
     if not path.is_relative_to(root):
-        raise RowError(SourceFault.IMAGE_OUTSIDE, f"{shorten(name)}: leads out of {folder.name}; images lie below it")
+        raise RowError(
+            SourceFault.IMAGE_OUTSIDE, f"{shorten(name)}: leads out of {folder.name}; images lie below it"
+        )
     return path

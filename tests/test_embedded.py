@@ -22,8 +22,8 @@ from schemas.config import ScenesSource
 from schemas.records import Problem
 from synth.embedded import MODEL, Refusal, anchor, answer_request, app, describe, reason
 from synth.prompts import anchor_prompt, describe_prompt, reason_prompt
-from synth.questions import understand
 from synth.scenes import draw_problem, draw_problems
+from synth.thinking.questions import understand
 
 PATH = "/v1/chat/completions"
 EASY = draw_problem(ScenesSource(families=("count",), difficulty=(0.0, 0.1)), 0, 0)

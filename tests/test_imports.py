@@ -39,6 +39,16 @@ def test_imports_go_one_way(path: Path) -> None:
     assert first_party_imports(path) <= ALLOWED[package]
 
 
+def test_the_embedded_teacher_cannot_reach_the_generator() -> None:
+    """It may share words and rules with the scenes, never the code that knows what was drawn."""
+    code = (
+        "import sys, synth.embedded;"
+        "print([m for m in sys.modules if m == 'synth.scenes' or m.startswith('synth.drawing')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("module", ["attention", "regions", "losses", "vas"])
 def test_the_method_needs_neither_trl_nor_datasets(module: str) -> None:
     code = f"import sys, trainer.{module}; print([m for m in ('trl', 'datasets') if m in sys.modules])"

@@ -18,7 +18,7 @@ from synth.vocabulary import COLOURS, SHAPES, area
 FAMILIES: tuple[SceneFamily, ...] = ("count", "compare", "chart", "pattern")
 
 
-def _drawn(family: SceneFamily, count: int = 40, seed: int = 11) -> list[tuple[Problem, dict[str, Any]]]:
+def _drawn(family: SceneFamily, count: int = 24, seed: int = 11) -> list[tuple[Problem, dict[str, Any]]]:
     source = ScenesSource(count=count, families=(family,))
     return [(problem, json.loads(problem.facts)) for problem in draw_problems(source, seed)]
 
@@ -123,7 +123,7 @@ def _compared(facts: dict[str, Any]) -> str:
 
 def test_comparisons_have_one_clear_answer():
     asked = Counter()
-    for problem, facts in _drawn("compare", count=80):
+    for problem, facts in _drawn("compare", count=40):
         expected = _compared(facts)
         asked["colour" if "colour" in problem.question else problem.answer_type.value] += 1
         assert problem.answer == (expected.split()[0] if "colour" in problem.question else expected)
@@ -148,7 +148,7 @@ def _charted(kind: str, named: Any, values: dict[str, int]) -> str:
 
 def test_charts_are_read_off_their_bars():
     kinds = Counter()
-    for problem, facts in _drawn("chart", count=60):
+    for problem, facts in _drawn("chart", count=32):
         values = {bar["colour"]: bar["value"] for bar in facts["bars"]}
         ((kind, named),) = facts["query"].items()
         kinds[kind] += 1
@@ -159,7 +159,7 @@ def test_charts_are_read_off_their_bars():
 
 
 def test_the_missing_cell_follows_from_every_simple_rule_that_fits():
-    for problem, facts in _drawn("pattern", count=40):
+    for problem, facts in _drawn("pattern", count=24):
         cells, (row, column) = facts["cells"], facts["missing"]
         assert cells[row][column] == problem.answer
         for part, expected in enumerate(problem.answer.split()):

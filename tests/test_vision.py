@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw
 
 from schemas.config import SceneFamily, ScenesSource
 from schemas.records import Problem
-from synth.narration import parse_description, write_description
-from synth.regions import PROTOTYPES, name_colour, name_shape
 from synth.scenes import draw_problem, draw_problems
-from synth.vision import Chart, Grid, Scatter, UnreadableImage, look
+from synth.seeing.regions import PROTOTYPES, name_colour, name_shape
+from synth.seeing.vision import Chart, Grid, Scatter, UnreadableImage, look
+from synth.thinking.narration import parse_description, write_description
 from synth.vocabulary import COLOURS, SHAPES, outline
 from tests.conftest import SHARED_DATA
 

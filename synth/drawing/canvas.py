@@ -26,7 +26,7 @@ class Canvas:
 
     def __init__(self, side: int, background: RGB) -> None:
         self.side = side
-        self._image = Image.new("RGB", (side * _SUPERSAMPLING,) * 2, background)
+        self._image = Image.new("RGB", (side * _SUPERSAMPLING, side * _SUPERSAMPLING), background)
         self._draw = ImageDraw.Draw(self._image)
 
     def polygon(self, points: Sequence[Point], fill: RGB, edge: RGB, edge_width: float) -> None:
@@ -107,7 +107,7 @@ def add_noise(pixels: np.ndarray, sigma: float, rng: random.Random) -> np.ndarra
 def encode_png(pixels: np.ndarray) -> bytes:
     """Pixels as a PNG without metadata; equal pixels give equal bytes with one Pillow build."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=6)
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=3)
     return buffer.getvalue()
 
 

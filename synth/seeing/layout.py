@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from synth.regions import Sheet, label_areas
+from synth.seeing.regions import Sheet, label_areas, largest_area
 from synth.vocabulary import GLYPHS
 
 Cell = tuple[int, int]
@@ -70,32 +70,34 @@ class Lines:
         grid: the frame of a pattern grid, or None.
         axis: column of a chart's vertical axis, pixels, or None.
         stray_ink: share of the picture that is neither background nor coloured.
+        largest_stray: share of the picture that the largest connected piece of it covers.
     """
 
     grid: Frame | None
     axis: float | None
     stray_ink: float
+    largest_stray: float
 
 
 def find_lines(sheet: Sheet) -> Lines:
     """Long straight grey lines, by the inked share of rows and columns away from coloured areas."""
-    pale_HW = ~_widened(sheet.coloured_HW, 4)
-    stray_HW = pale_HW & ~sheet.ground_HW
-    stray = float(stray_HW.mean())
+    pale_HW = ~_widened(sheet.coloured, 4)
+    stray_HW = pale_HW & ~sheet.ground
+    stray = float(stray_HW.mean()), largest_area(stray_HW) / stray_HW.size
     box = _box(stray_HW)
     columns = _lines(stray_HW[box], pale_HW[box], axis=0, start=box[1].start)
     rows = _lines(stray_HW[box], pale_HW[box], axis=1, start=box[0].start)
     frame = _frame(rows, columns, stray_HW)
     if frame is not None:
-        return Lines(frame, None, stray)
+        return Lines(frame, None, *stray)
     left = [column for column in columns if column < 0.35 * pale_HW.shape[1]]
     single = len(left) == 1 and len(columns) == 1
-    return Lines(None, left[0] if single else None, stray)
+    return Lines(None, left[0] if single else None, *stray)
 
 
 def read_labels(sheet: Sheet, axis: float) -> list[tuple[float, int | None]]:
     """The numbers left of an axis from bottom to top: (row of the middle in pixels, value or None)."""
-    strip_HW = sheet.ink_HW[:, : max(1, int(axis) - 2)]
+    strip_HW = sheet.ink[:, : max(1, int(axis) - 2)]
     dark = float(np.percentile(strip_HW, 99.5)) / 2
     if dark < 20:
         return []

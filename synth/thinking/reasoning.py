@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from synth.narration import listed, parse_description, place_words
-from synth.questions import Query, understand
-from synth.solving import Solution, called, match_choice, solve
-from synth.vision import Chart, Element, Grid, Look, Scatter
-from synth.vocabulary import article
+from synth.seeing.vision import Chart, Element, Grid, Look, Scatter
+from synth.thinking.narration import listed, parse_description, place_words
+from synth.thinking.questions import Query, understand
+from synth.thinking.solution import Solution
+from synth.thinking.solving import match_choice, solve
+from synth.thinking.solving_shapes import called
+from synth.vocabulary import article, plural
 
 _OPENINGS = (
     "Let me work this out step by step.",
@@ -23,12 +25,17 @@ _OPENINGS = (
 _CHECKING = (
     "A first impression can be wrong, so let me check it against the close reading in the description.",
     "That was only a quick look. According to the description, the close reading has more to say.",
-    "Before I trust this, let me go through what the description gives element by element.",
+    "Before I trust this, let me go through what the description gives, element by element.",
 )
 _AGREE = (
     "Both ways lead to the same result, so the first impression holds.",
     "This agrees with the first glance, which was a separate look.",
     "The quick look and the close one say the same, which makes a slip unlikely.",
+)
+_VERIFYING = (
+    "Let me verify this another way.",
+    "To be sure, I check the result once more.",
+    "Let me double-check before I settle on it.",
 )
 _DOUBT = ("Wait, this does not agree with the first glance.", "Hold on, the two readings differ.")
 
@@ -50,7 +57,8 @@ def reason(description: str, question: str, seed: int) -> str:
     if close.answer is None:
         parts.append(_undecided(glance))
     else:
-        parts += [_comparison(glance, close, look, query, rng), close.check and f"One more check. {close.check}"]
+        parts.append(_comparison(glance, close, look, query, rng))
+        parts.append(f"{rng.choice(_VERIFYING)} {close.check}" if close.check else "")
         parts.append(_conclusion(query, close.answer))
     return "\n\n".join(part for part in parts if part)
 
@@ -60,10 +68,11 @@ def reason(description: str, question: str, seed: int) -> str:
 
 def _task(query: Query) -> str:
     names = [" ".join(part for part in name if part) for name in query.names]
+    counted = plural(f"{query.names[0][0]} {query.names[0][1] or 'shape'}".strip()) if names else ""
     asked = {
-        "count": f"The task is to count: {names[0] or 'all'} shapes are what matters." if names else "",
+        "count": f"The task is to count the {counted}." if names else "",
         "extreme": f"I have to find the {query.word} shape.",
-        "pair": f"I have to compare two shapes, the {' and the '.join(names)}, and find the {query.word} one.",
+        "pair": f"I have to find the {query.word} one of two shapes, the {' and the '.join(names)}.",
         "relation": f"I have to see whether the {f' is {query.word} the '.join(names)}.",
         "value": f"I have to read off how high the {names[0]} bar reaches." if names else "",
         "difference": f"I need the values of two bars, {' and '.join(names)}, and then their difference.",
@@ -71,30 +80,31 @@ def _task(query: Query) -> str:
         "tallest": f"I have to find the {query.word} bar.",
         "pattern": "I have to find the rule of the grid and carry it on into the marked cell.",
     }.get(query.kind, "")
-    return asked.replace("shapes shapes", "shapes") or "First I need to see what is asked for."
+    return asked or "First I need to see what is asked for."
 
 
 def _no_ground() -> str:
     return (
-        "The description holds no element by element reading that I could work from, so whatever I said would be "
-        "a guess. I leave the question without an answer."
+        "The description holds no element by element reading that I could work from, so whatever I said "
+        "would be a guess. I leave the question without an answer."
     )
 
 
 def _glance_part(query: Query, glance: Solution, look: Look) -> str:
     seen = f"The description says that at first glance there are {_overview(look, query)}."
     if glance.answer is None:
-        return f"{seen} From that alone I cannot tell: {_lower(glance.steps[-1])}"
+        return f"{seen} That alone does not settle it. {glance.steps[-1]}"
     return f"{seen} Going by that alone, the answer would be {glance.answer}."
 
 
 def _overview(look: Look, query: Query) -> str:
     reading = look.glance
     if isinstance(reading, Scatter):
-        return f"{len(reading.elements)} shapes, {listed(one.name for one in reading.elements) or 'none of them clear'}"
+        kinds = listed(one.name for one in reading.elements)
+        return f"{len(reading.elements)} shapes: {kinds or 'none of them clear'}"
     if isinstance(reading, Chart):
         bars = ", ".join(f"{bar.colour} at about gridline {bar.height:g}" for bar in reading.bars)
-        return f"{len(reading.bars)} bars, {bars or 'none of them clear'}"
+        return f"{len(reading.bars)} bars: {bars or 'none of them clear'}"
     row = reading.hole[0]
     names = [name for (at, _), name in sorted(reading.cells.items()) if at == row]
     where = f"{reading.rows} rows and {reading.columns} columns, with the open cell in row {row + 1}"
@@ -106,20 +116,28 @@ def _close_part(close: Solution, rng: random.Random) -> str:
 
 
 def _undecided(glance: Solution) -> str:
-    hint = f" The first glance suggested {glance.answer}, but I do not trust it alone." if glance.answer else ""
+    hint = (
+        f" The first glance suggested {glance.answer}, but I do not trust it alone." if glance.answer else ""
+    )
     return (
-        f"So the description does not settle the question.{hint} Rather than guess, I leave it without an answer."
+        f"So the description does not settle the question.{hint} "
+        "Rather than guess, I leave it without an answer."
     )
 
 
 def _comparison(glance: Solution, close: Solution, look: Look, query: Query, rng: random.Random) -> str:
+    slips = " ".join(_slips(look, query))
     if glance.answer == close.answer:
-        return rng.choice(_AGREE)
-    first = glance.answer or "no answer"
+        agree = rng.choice(_AGREE)
+        return f"{agree} Some details of it were off, though, and I correct them. {slips}" if slips else agree
+    slips = slips or "The sizes and places of the glance were only rough."
+    if glance.answer is None:
+        settled = f"I correct my first impression: the result is {close.answer}."
+        return f"The glance had left this open. {slips} {settled}"
     return (
-        f"{rng.choice(_DOUBT)} The glance gave {first}, the close reading gives {close.answer}. Where does that "
-        f"come from? {_difference(look, query)} The close reading saw more detail, so I correct myself: "
-        f"{close.answer}, not {first}."
+        f"{rng.choice(_DOUBT)} The glance gave {glance.answer}, the close reading gives {close.answer}. "
+        f"Where does that come from? {slips} The close reading saw more detail, so I correct myself: "
+        f"{close.answer}, not {glance.answer}."
     )
 
 
@@ -130,8 +148,8 @@ def _conclusion(query: Query, answer: str) -> str:
     if letter is None:
         options = "; ".join(query.choices)
         return (
-            f"Now the choices: {options}. My result, {answer}, is not among them, so I must have misread something "
-            "that I cannot find again in the description. I leave the question without an answer."
+            f"Now the choices: {options}. My result, {answer}, is not among them, so I must have misread "
+            "something that I cannot find again in the description. I leave the question without an answer."
         )
     return f"Among the choices, {answer} is option {letter}.\n\nFinal answer: {letter}"
 
@@ -139,33 +157,34 @@ def _conclusion(query: Query, answer: str) -> str:
 # ------------------------------------------------------------------------------------ what differed
 
 
-def _difference(look: Look, query: Query) -> str:
-    """Where the glance and the close reading part, one or two instances."""
+def _slips(look: Look, query: Query) -> list[str]:
+    """Where the glance differs from the close reading, a few instances, what the question names first."""
     glance, close = look.glance, look.close
     if isinstance(glance, Scatter) and isinstance(close, Scatter):
-        return _scatter_difference(glance.elements, close.elements, query)
+        return _scatter_slips(glance.elements, close.elements, query)[:3]
     if isinstance(glance, Chart) and isinstance(close, Chart):
-        return _chart_difference(glance, close, query)
+        return _chart_slips(glance, close, query)[:3]
     if isinstance(glance, Grid) and isinstance(close, Grid):
-        return _grid_difference(glance, close)
-    return ""
+        return _grid_slips(glance, close)
+    return []
 
 
-def _scatter_difference(glance: Sequence[Element], close: Sequence[Element], query: Query) -> str:
+def _scatter_slips(glance: Sequence[Element], close: Sequence[Element], query: Query) -> list[str]:
     left = list(glance)
     told = []
     for one in close:
         twin = min(left, key=lambda other: _apart(one, other), default=None)
         if twin is None or _apart(one, twin) > 6:
-            told.append((one, f"The glance missed {called(one)}."))
+            told.append((one, f"{_upper(called(one))} was missed at first glance."))
             continue
         left.remove(twin)
         if twin.name != one.name:
-            told.append((one, f"The glance took {called(one)} for {article(twin.name)}."))
+            told.append((one, f"{_upper(called(one))} looked like {article(twin.name)} at first glance."))
     told.sort(key=lambda entry: not any(_touches(entry[0], name) for name in query.names))
-    extra = [f"What it took for {article(one.name)} at the {place_words(one.x, one.y)} is not there." for one in left]
-    sentences = [sentence for _, sentence in told] + extra
-    return " ".join(sentences[:3]) or "The shapes are the same, but their sizes and places were only rough."
+    extra = [
+        f"The {one.name} that seemed to be at the {place_words(one.x, one.y)} is not there." for one in left
+    ]
+    return [sentence for _, sentence in told] + extra
 
 
 def _touches(one: Element, name: tuple[str, str]) -> bool:
@@ -176,29 +195,29 @@ def _apart(one: Element, other: Element) -> float:
     return ((one.x - other.x) ** 2 + (one.y - other.y) ** 2) ** 0.5
 
 
-def _chart_difference(glance: Chart, close: Chart, query: Query) -> str:
+def _chart_slips(glance: Chart, close: Chart, query: Query) -> list[str]:
     lines = {bar.colour: bar.height for bar in glance.bars}
-    told = []
-    for bar in close.bars:
-        if bar.colour not in lines:
-            told.append(f"The glance missed the {bar.colour} bar.")
-        elif abs(lines[bar.colour] - bar.height) > 0.2:
-            told.append(f"The glance put the {bar.colour} bar at gridline {lines[bar.colour]:g}, not {bar.height:.2f}.")
     asked = {name[0] for name in query.names}
-    told.sort(key=lambda sentence: not any(f" {colour} " in sentence for colour in asked))
-    return " ".join(told[:3]) or "The glance saw whole gridlines only."
+    told = []
+    for bar in sorted(close.bars, key=lambda bar: bar.colour not in asked):
+        if bar.colour not in lines:
+            told.append(f"The {bar.colour} bar was missed at first glance.")
+        elif abs(lines[bar.colour] - bar.height) > 0.2:
+            line = f"gridline {lines[bar.colour]:g}, not {bar.height:.2f}"
+            told.append(f"The {bar.colour} bar seemed to end at {line}.")
+    return told
 
 
-def _grid_difference(glance: Grid, close: Grid) -> str:
+def _grid_slips(glance: Grid, close: Grid) -> list[str]:
     told = []
     for (row, column), name in sorted(close.cells.items()):
         seen = glance.cells.get((row, column))
         if seen != name:
             what = f"took it for {article(seen)}" if seen else "missed it"
             told.append(f"Row {row + 1}, column {column + 1} holds {article(name)}; the glance {what}.")
-    more = f" The same goes for {len(told) - 3} more cells." if len(told) > 3 else ""
-    return " ".join(told[:3]) + more
+    more = [f"The same goes for {len(told) - 3} more cells."] if len(told) > 3 else []
+    return told[:3] + more
 
 
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

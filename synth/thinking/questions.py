@@ -25,7 +25,7 @@ _NAME = re.compile(
     rf"\b(?:(?P<colour>{'|'.join(COLOURS)})\s+)?(?P<shape>{'|'.join(SHAPES)})(?:es|s)?\b", re.IGNORECASE
 )
 _COLOUR = re.compile(rf"\b({'|'.join(COLOURS)})\b", re.IGNORECASE)
-_CHOICE = re.compile(r"^\s*([A-Z])[.):]\s+(.+?)\s*$")
+_CHOICE = re.compile(r"([A-Z])[.):]\s(.*)")
 
 Name = tuple[str, str]
 
@@ -73,7 +73,7 @@ def split_choices(text: str) -> tuple[str, tuple[str, ...]]:
     heads = [place for place, line in enumerate(lines) if line.strip().lower() in ("choices:", "options:")]
     if not heads:
         return text, ()
-    options = [match[2] for line in lines[heads[-1] + 1 :] if (match := _CHOICE.match(line))]
+    options = [match[2].strip() for line in lines[heads[-1] + 1 :] if (match := _CHOICE.match(line.strip()))]
     return "\n".join(lines[: heads[-1]]), tuple(options)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.records import AnswerType
-from synth.drawing import RGB, Canvas, visible_shares
+from synth.drawing.canvas import RGB, Canvas, visible_shares
 from synth.vocabulary import COLOURS, SHAPES, Point, area, outline, plural
 
 PAINTS: dict[str, RGB] = {
@@ -69,7 +69,7 @@ class Setting:
     def draw(self, canvas: Canvas, points: Sequence[Point], colour: str, edge_width: float) -> None:
         """A polygon in a named colour; in hard scenes now and then in two tones of it."""
         fill, edge = self.paint(colour)
-        if self.rng.random() < 0.3 * (self.difficulty - 0.25):
+        if self.rng.random() < 0.45 * (self.difficulty - 0.2):
             tones = fill, _mix(fill, (20, 20, 30), 0.3)
             canvas.striped(points, tones, edge, edge_width, self.rng.uniform(0.018, 0.026) * self.side)
         else:
@@ -133,7 +133,10 @@ def draw_count(setting: Setting) -> Scene:
     number = 4 + round(9 * hard) + rng.randint(0, 2)
     colours = setting.colours(rng.randint(2, 3 + round(2 * hard)))
     shapes = rng.sample(SHAPES, rng.randint(2, 3 + round(2 * hard)))
-    items = [Item(rng.choice(shapes), rng.choice(colours), rng.uniform(0.055 - 0.008 * hard, 0.1 - 0.015 * hard)) for _ in range(number)]
+    items = [
+        Item(rng.choice(shapes), rng.choice(colours), rng.uniform(0.055 - 0.008 * hard, 0.1 - 0.015 * hard))
+        for _ in range(number)
+    ]
     items = _place(items, setting, overlap=0.5 * hard)
     colour, shape = _counted_kind(items, rng)
     answer = sum((colour in ("", item.colour)) and (shape in ("", item.shape)) for item in items)
@@ -256,7 +259,9 @@ def _options(items: Sequence[Item], right: Item, rng: random.Random) -> tuple[st
 def _ask_size(items: Sequence[Item], rng: random.Random) -> Asked | None:
     largest = rng.random() < 0.5
     ranked = sorted(items, key=lambda item: item.area, reverse=largest)
-    if not all(_clearly_larger(*((ranked[0], other) if largest else (other, ranked[0]))) for other in ranked[1:]):
+    if not all(
+        _clearly_larger(*((ranked[0], other) if largest else (other, ranked[0]))) for other in ranked[1:]
+    ):
         return None
     word = rng.choice(("largest", "biggest")) if largest else "smallest"
     facts = {"query": {"extreme": "largest" if largest else "smallest"}}

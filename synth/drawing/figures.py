@@ -10,9 +10,9 @@ import random
 from dataclasses import dataclass
 
 from schemas.records import AnswerType
-from synth.drawing import RGB, Canvas
+from synth.drawing.canvas import RGB, Canvas
+from synth.drawing.scatter import Scene, Setting
 from synth.patterns import Rule, agreed_value, rules
-from synth.scatter import Scene, Setting
 from synth.vocabulary import COLOURS, SHAPES, outline
 
 Cell = tuple[int, int]
@@ -87,9 +87,7 @@ def _draw_axes(canvas: Canvas, axes: Axes, setting: Setting) -> None:
     canvas.box(axes.left - line, axes.bottom - line / 2, axes.right, axes.bottom + line, _INK)
 
 
-def _draw_bars(
-    canvas: Canvas, axes: Axes, colours: list[str], values: list[int], setting: Setting
-) -> None:
+def _draw_bars(canvas: Canvas, axes: Axes, colours: list[str], values: list[int], setting: Setting) -> None:
     slot = (axes.right - axes.left) / len(colours)
     gap = slot * max(0.0, 0.3 - 0.3 * setting.difficulty) / 2
     for position, (colour, value) in enumerate(zip(colours, values, strict=True)):
@@ -220,7 +218,9 @@ def _draw_grid(
     line = max(1.0, side / 280)
     for row in range(rows + 1):
         y = top + row * size
-        canvas.box(left - line / 2, y - line / 2, left + columns * size + line / 2, y + line / 2, (150, 152, 158))
+        canvas.box(
+            left - line / 2, y - line / 2, left + columns * size + line / 2, y + line / 2, (150, 152, 158)
+        )
     for column in range(columns + 1):
         x = left + column * size
         canvas.box(x - line / 2, top - line / 2, x + line / 2, top + rows * size + line / 2, (150, 152, 158))

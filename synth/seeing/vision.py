@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from synth.layout import Frame, Lines, find_lines, read_labels
-from synth.regions import (
+from synth.seeing.layout import Frame, Lines, find_lines, read_labels
+from synth.seeing.regions import (
     PROTOTYPES,
     Region,
     Sheet,
@@ -123,7 +123,7 @@ def look(pixels_HWC: np.ndarray) -> Look:
     sheet = even_out(pixels_HWC)
     _require_plain_ground(sheet)
     lines = find_lines(sheet)
-    regions = find_regions(sheet, _LEAST_AREA * sheet.ground_HW.size)
+    regions = find_regions(sheet, _LEAST_AREA * sheet.ground.size)
     small_HW = _coarse_names(pixels_HWC)
     if lines.grid is not None:
         return _look_at_grid(sheet, lines.grid, regions, small_HW)
@@ -147,24 +147,24 @@ def _bounded(pixels_HWC: np.ndarray) -> np.ndarray:
 
 
 def _require_plain_ground(sheet: Sheet) -> None:
-    if sheet.background_C.mean() < 130:
+    if sheet.background.mean() < 130:
         raise UnreadableImage("the background is dark")
     if sheet.noise > 20:
         raise UnreadableImage(f"grain of {sheet.noise:.0f} grey levels hides everything, the limit is 20")
-    ground = float(sheet.ground_HW.mean())
+    ground = float(sheet.ground.mean())
     if ground < 0.2:
         raise UnreadableImage(f"only {ground:.0%} of the picture is plain background, need 20%")
-    if float(sheet.coloured_HW.mean()) < 0.005:
+    if float(sheet.coloured.mean()) < 0.005:
         raise UnreadableImage("there are no coloured areas in it")
 
 
 def _require_clear_shapes(sheet: Sheet, regions: list[Region], elements: list[Element]) -> None:
     if not 1 <= len(elements) <= 40:
         raise UnreadableImage(f"{len(elements)} coloured areas where 1 to 40 shapes are expected")
-    unclear = sum(element.unclear for element in elements) / len(elements)
+    unclear = sum(one.area for one in elements if one.unclear) / sum(one.area for one in elements)
     if unclear > 0.5:
-        raise UnreadableImage(f"{unclear:.0%} of the coloured areas have no outline that I know")
-    covered = sum(region.area for region in regions) / max(1, np.count_nonzero(sheet.coloured_HW))
+        raise UnreadableImage(f"{unclear:.0%} of what is coloured has no outline that I know")
+    covered = sum(region.area for region in regions) / max(1, np.count_nonzero(sheet.coloured))
     if covered < 0.75:
         raise UnreadableImage(f"only {covered:.0%} of the coloured pixels belong to plain shapes")
 
@@ -173,9 +173,9 @@ def _require_clear_shapes(sheet: Sheet, regions: list[Region], elements: list[El
 
 
 def _look_at_scatter(sheet: Sheet, lines: Lines, regions: list[Region], small_HW: np.ndarray) -> Look:
-    if lines.stray_ink > 0.012:
-        raise UnreadableImage(f"{lines.stray_ink:.1%} of it is grey or black drawing that I cannot place")
-    elements = [_element(region, sheet.ground_HW.shape) for region in regions]
+    if lines.stray_ink > 0.005 or lines.largest_stray > 0.0004:
+        raise UnreadableImage(f"{lines.stray_ink:.2%} of it is grey or black drawing that I cannot place")
+    elements = [_element(region, sheet.ground.shape) for region in regions]
     _require_clear_shapes(sheet, regions, elements)
     seen = [_element(region, small_HW.shape) for region in _coarse_regions(small_HW)]
     return Look(Scatter(_ordered(seen)), Scatter(_ordered(elements)))
@@ -188,7 +188,7 @@ def _ordered(elements: list[Element]) -> tuple[Element, ...]:
 
 def _element(region: Region, shape_HW: tuple[int, ...]) -> Element:
     height, width = shape_HW[:2]
-    colour, other = name_colour(region.colour_C)
+    colour, other = name_colour(region.colour)
     shape, fit = name_shape(region.mask)
     x, y = region.centre
     return Element(
@@ -217,10 +217,10 @@ def _look_at_chart(sheet: Sheet, lines: Lines, regions: list[Region], small_HW: 
     if max(abs(rows[0] - place * spacing - row) for place, row in enumerate(rows)) > 0.12 * spacing:
         raise UnreadableImage("the labels beside the axis are not evenly spaced")
     values = tuple(value for _, value in labels)
-    close = _bars(regions, rows[0], spacing, sheet.ground_HW.shape, axis)
+    close = _bars(regions, rows[0], spacing, sheet.ground.shape, axis)
     if not 2 <= len(close) <= 20:
         raise UnreadableImage(f"{len(close)} bars beside an axis, expected 2 to 20")
-    ratio = small_HW.shape[0] / sheet.ground_HW.shape[0]
+    ratio = small_HW.shape[0] / sheet.ground.shape[0]
     coarse = _coarse_regions(small_HW)
     seen = _bars(coarse, rows[0] * ratio, spacing * ratio, small_HW.shape, axis * ratio)
     glance = tuple(Bar(bar.colour, float(round(bar.height))) for bar in seen)
@@ -237,7 +237,7 @@ def _bars(
         full = region.area > 0.8 * height * width
         stands = abs(region.top + height - baseline) < 0.03 * shape_HW[0] + 1
         if full and stands and region.centre[0] > axis and width > 0.03 * shape_HW[1]:
-            bars.append(Bar(name_colour(region.colour_C)[0], (baseline - region.top) / spacing))
+            bars.append(Bar(name_colour(region.colour)[0], (baseline - region.top) / spacing))
     return tuple(bars)
 
 
@@ -247,14 +247,14 @@ def _bars(
 def _look_at_grid(sheet: Sheet, frame: Frame, regions: list[Region], small_HW: np.ndarray) -> Look:
     if frame.stray_ink > 0.03:
         raise UnreadableImage(f"{frame.stray_ink:.1%} of the grid is drawing that I cannot place")
-    close = _cells(regions, frame, sheet.ground_HW.shape, _FIT)
+    close = _cells(regions, frame, sheet.ground.shape, _FIT)
     empty = sorted(set(frame.cells) - {frame.cell_of(*region.centre) for region in regions})
-    marked = [cell for cell in empty if frame.ink_in(sheet.ink_HW, cell) > 0.01]
+    marked = [cell for cell in empty if frame.ink_in(sheet.ink, cell) > 0.01]
     if len(marked) != 1:
         raise UnreadableImage(f"a grid with {len(marked)} marked cells, expected one question mark")
     if len(close) < 0.5 * (len(frame.cells) - 1):
         raise UnreadableImage(f"only {len(close)} of {len(frame.cells)} cells hold a shape that I know")
-    small = frame.scaled(small_HW.shape[0] / sheet.ground_HW.shape[0])
+    small = frame.scaled(small_HW.shape[0] / sheet.ground.shape[0])
     glance = _cells(_coarse_regions(small_HW), small, small_HW.shape, 0.0)
     glance.pop(marked[0], None)
     return Look(
@@ -271,7 +271,7 @@ def _cells(
         cell = frame.cell_of(*region.centre)
         shape, fit = name_shape(region.mask)
         if cell is not None and cell not in named and fit >= least_fit:
-            named[cell] = f"{name_colour(region.colour_C)[0]} {shape}"
+            named[cell] = f"{name_colour(region.colour)[0]} {shape}"
     return named
 
 
@@ -279,7 +279,7 @@ def _cells(
 
 
 def _coarse_names(pixels_HWC: np.ndarray) -> np.ndarray:
-    """A small copy with coarse colours, as indices of PROTOTYPES; -1 where nothing is coloured, int [h, w]."""
+    """A small copy with coarse colours, int [h, w]: indices of PROTOTYPES, -1 where nothing is coloured."""
     height, width = pixels_HWC.shape[:2]
     share = _GLANCE_SIDE / max(height, width)
     size = max(1, round(width * share)), max(1, round(height * share))

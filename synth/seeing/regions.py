@@ -39,20 +39,20 @@ class Sheet:
     """A picture with its light evened out.
 
     Attributes:
-        smooth_CHW: float32, smoothed, as if lit evenly.
-        background_C: colour of the background.
+        smooth: float32 [C, H, W], smoothed, as if lit evenly.
+        background: colour of the background, [C].
         noise: standard deviation of the grain before smoothing, grey levels.
-        ground_HW: True where the background is seen.
-        coloured_HW: True where a pixel is clearly coloured.
-        ink_HW: float32, how much darker than the background a pixel is, grey levels; not smoothed.
+        ground: bool [H, W], True where the background is seen.
+        coloured: bool [H, W], True where a pixel is clearly coloured.
+        ink: float32 [H, W], how much darker than the background a pixel is, grey levels; not smoothed.
     """
 
-    smooth_CHW: np.ndarray
-    background_C: np.ndarray
+    smooth: np.ndarray
+    background: np.ndarray
     noise: float
-    ground_HW: np.ndarray
-    coloured_HW: np.ndarray
-    ink_HW: np.ndarray
+    ground: np.ndarray
+    coloured: np.ndarray
+    ink: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class Region:
     Attributes:
         top, left: of its mask in the picture, pixels.
         mask: bool [height, width].
-        colour_C: median colour.
+        colour: median colour, [C].
     """
 
     top: int
     left: int
     mask: np.ndarray
-    colour_C: np.ndarray
+    colour: np.ndarray
 
     @property
     def area(self) -> int:
@@ -111,12 +111,12 @@ def find_regions(sheet: Sheet, least_area: float) -> list[Region]:
     Args:
         least_area: smaller regions are dropped, pixels.
     """
-    core_HW = sheet.coloured_HW & (_slope(sheet.smooth_CHW) < max(16.0, 2.6 * sheet.noise))
-    labels_HW, _ = ndimage.label(core_HW)
+    core_HW = sheet.coloured & (_slope(sheet.smooth) < max(16.0, 2.6 * sheet.noise))
+    labels_HW, _ = _labelled(core_HW)
     sizes = np.bincount(labels_HW.ravel())
     regions = []
-    for number, window in enumerate(ndimage.find_objects(labels_HW), start=1):
-        if window is not None and sizes[number] >= 0.25 * least_area:
+    for number, window in _windows(labels_HW):
+        if sizes[number] >= 0.25 * least_area:
             region = _grow(sheet, labels_HW, number, window)
             if region.area >= least_area:
                 regions.append(region)
@@ -125,12 +125,29 @@ def find_regions(sheet: Sheet, least_area: float) -> list[Region]:
 
 def label_areas(mask_HW: np.ndarray, *, diagonal: bool = False) -> list[tuple[int, int, np.ndarray]]:
     """Connected areas of a mask: (top, left, mask of its box); `diagonal` neighbours count as connected."""
-    labels_HW, _ = ndimage.label(mask_HW, np.ones((3, 3)) if diagonal else None)
+    labels_HW, _ = _labelled(mask_HW, diagonal=diagonal)
     areas = []
-    for number, window in enumerate(ndimage.find_objects(labels_HW), start=1):
-        if window is not None:
-            areas.append((window[0].start, window[1].start, labels_HW[window] == number))
+    for number, window in _windows(labels_HW):
+        areas.append((window[0].start, window[1].start, labels_HW[window] == number))
     return areas
+
+
+def largest_area(mask_HW: np.ndarray) -> int:
+    """Pixels of the largest connected area of a mask, diagonal neighbours connected."""
+    labels_HW, count = _labelled(mask_HW, diagonal=True)
+    return int(np.bincount(labels_HW.ravel())[1:].max()) if count else 0
+
+
+def _labelled(mask_HW: np.ndarray, *, diagonal: bool = False) -> tuple[np.ndarray, int]:
+    labels_HW = np.empty(mask_HW.shape, np.int32)
+    count = ndimage.label(mask_HW, np.ones((3, 3)) if diagonal else None, output=labels_HW)
+    return labels_HW, int(np.asarray(count))
+
+
+def _windows(labels_HW: np.ndarray) -> list[tuple[int, tuple[slice, slice]]]:
+    """The number of every label and the box that holds it."""
+    windows = enumerate(ndimage.find_objects(labels_HW), start=1)
+    return [(number, (window[0], window[1])) for number, window in windows if window is not None]
 
 
 def name_colour(colour_C: np.ndarray) -> tuple[str, str]:
@@ -217,12 +234,12 @@ def _grow(sheet: Sheet, labels_HW: np.ndarray, number: int, window: tuple[slice,
     top, left = max(0, window[0].start - reach), max(0, window[1].start - reach)
     crop = np.s_[top : window[0].stop + reach, left : window[1].stop + reach]
     core = labels_HW[crop] == number
-    room = core | (~sheet.ground_HW[crop] & (labels_HW[crop] == 0))
+    room = core | (~sheet.ground[crop] & (labels_HW[crop] == 0))
     mask = ndimage.binary_dilation(core, np.ones((3, 3)), iterations=reach - 1, mask=room)
     mask = ndimage.binary_fill_holes(mask) & ((labels_HW[crop] == number) | (labels_HW[crop] == 0))
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     trimmed = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    colour_C = np.median(sheet.smooth_CHW[:, *crop][:, core], axis=1)
+    colour_C = np.median(sheet.smooth[:, *crop][:, core], axis=1)
     return Region(top + int(rows[0]), left + int(columns[0]), trimmed, colour_C)
 
 

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from synth.vision import Bar, Cell, Chart, Element, Grid, Look, Reading, Scatter
+from synth.seeing.vision import Bar, Cell, Chart, Element, Grid, Look, Reading, Scatter
 from synth.vocabulary import COLOURS, SHAPES, article, plural
 
 CLOSE_HEADING = "Looking closely, element by element:"
@@ -31,11 +31,14 @@ _OTHER_COLOUR = re.compile(rf"Its colour could also be {_COLOUR}\.")
 _UNCLEAR = "Its outline is hard to make out, so the shape is a guess."
 _GLANCED_BAR = re.compile(rf"\b{_COLOUR} up to about gridline (?P<line>\d{{1,2}})\b")
 _BAR = re.compile(
-    rf"^Bar \d+ from the left is {_COLOUR}; its top lies (?P<height>{_NUMBER}) gridline spacings", re.MULTILINE
+    rf"^Bar \d+ from the left is {_COLOUR}; its top lies (?P<height>{_NUMBER}) gridline spacings",
+    re.MULTILINE,
 )
 _LABELS = re.compile(r"carries the labels (?P<labels>[\w, ]{1,400}) from bottom to top")
 _GRID = re.compile(r"a grid of (?P<rows>\d) rows and (?P<columns>\d) columns")
-_CELL = re.compile(rf"\brow (?P<row>\d), column (?P<column>\d) (?:holds )?an? {_COLOUR} {_SHAPE}", re.IGNORECASE)
+_CELL = re.compile(
+    rf"\brow (?P<row>\d), column (?P<column>\d) (?:holds )?an? {_COLOUR} {_SHAPE}", re.IGNORECASE
+)
 _HOLE = re.compile(r"Row (?P<row>\d), column (?P<column>\d) holds the question mark")
 
 
@@ -135,8 +138,8 @@ def _scatter_relations(close: Sequence[Element]) -> str:
     touching = [f"{i} and {j}" for i, one in numbered for j, two in numbered if i < j and _touch(one, two)]
     close_by = f" The boxes of elements {', '.join(touching)} meet." if touching else ""
     return (
-        f"from the largest to the smallest the elements are {order('area', reverse=True)}; from left to right "
-        f"{order('x')}; from top to bottom {order('y')}.{close_by}"
+        f"from the largest to the smallest the elements are {order('area', reverse=True)}; from left to "
+        f"right {order('x')}; from top to bottom {order('y')}.{close_by}"
     )
 
 
@@ -151,8 +154,8 @@ def _chart_parts(glance: Chart, close: Chart) -> Parts:
     labels = ", ".join("unreadable" if label is None else str(label) for label in close.labels)
     lines = [f"The vertical axis carries the labels {labels} from bottom to top, one at each gridline."]
     lines += [
-        f"Bar {number} from the left is {bar.colour}; its top lies {max(0.0, bar.height):.2f} gridline spacings "
-        "above the baseline."
+        f"Bar {number} from the left is {bar.colour}; its top lies {max(0.0, bar.height):.2f} gridline "
+        "spacings above the baseline."
         for number, bar in enumerate(close.bars, start=1)
     ]
     ranked = sorted(close.bars, key=lambda bar: -bar.height)
@@ -171,10 +174,14 @@ def _grid_parts(glance: Grid, close: Grid) -> Parts:
         f"mark. In a quick look: {seen or 'nothing clear'}."
     )
     cells = [(row, column) for row in range(close.rows) for column in range(close.columns)]
-    lines = "\n".join(f"Row {row + 1}, column {column + 1} holds {_held(close, (row, column))}." for row, column in cells)
+    lines = "\n".join(
+        f"Row {row + 1}, column {column + 1} holds {_held(close, (row, column))}." for row, column in cells
+    )
     colours = sorted({name.split()[0] for name in close.cells.values()})
     shapes = sorted({name.split()[-1] for name in close.cells.values()})
-    relations = f"the colours {', '.join(colours)} and the shapes {', '.join(shapes)} come back across the grid."
+    relations = (
+        f"the colours {', '.join(colours)} and the shapes {', '.join(shapes)} come back across the grid."
+    )
     whole = f"a pattern of {len(close.cells)} shapes in {close.rows} rows, and one open cell."
     return first, lines, relations, whole
 
@@ -215,7 +222,7 @@ def _parsed_element(match: re.Match[str]) -> Element:
 def _parsed_chart(glance_text: str, close_text: str) -> Look:
     labels = _LABELS.search(close_text)
     words = labels["labels"].split(", ") if labels else []
-    values = tuple(int(word) if word.isdecimal() else None for word in words)
+    values = tuple(int(word) if word.isdecimal() and len(word) <= 6 else None for word in words)
     seen = tuple(Bar(match["colour"], float(match["line"])) for match in _GLANCED_BAR.finditer(glance_text))
     bars = tuple(Bar(match["colour"], float(match["height"])) for match in _BAR.finditer(close_text))
     return Look(Chart(seen, values), Chart(bars, values))

@@ -1,0 +1,1 @@
+"""Draws the procedural scenes that synth/scenes.py offers; never imported by the embedded teacher."""

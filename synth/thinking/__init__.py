@@ -1,0 +1,1 @@
+"""Text in, text out: what the embedded teacher writes from what it saw."""
