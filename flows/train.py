@@ -6,6 +6,7 @@ Torch, transformers and trl are imported when a function runs, never with this m
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,7 +125,7 @@ def _train(
 
     with step(title, recipe.train.steps) as reporter:
 
-        def heard(number: int, total: int, metrics: dict[str, float]) -> None:
+        def heard(number: int, total: int, metrics: Mapping[str, float]) -> None:
             loss = metrics.get("loss")
             reporter.advance(1, f"loss {loss:.3f}" if loss is not None else "")
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,12 @@ class Ran:
         return json.loads(self.out.strip().splitlines()[-1])
 
 
-def avar(*arguments: str | Path, timeout: float = 300, cwd: Path | None = None, **environment: str) -> Ran:
+def avar(
+    *arguments: str | Path,
+    timeout: float = 300,
+    cwd: Path = ROOT,
+    environment: Mapping[str, str] | None = None,
+) -> Ran:
     """Runs the real `avar` command in a process of its own."""
     command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
     done = subprocess.run(
@@ -47,8 +53,8 @@ def avar(*arguments: str | Path, timeout: float = 300, cwd: Path | None = None, 
         capture_output=True,
         text=True,
         timeout=timeout,
-        cwd=cwd or ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)

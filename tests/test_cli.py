@@ -90,7 +90,7 @@ def test_a_key_is_named_and_never_shown(tmp_path: Path, data: Path) -> None:
     sets = [f"source.path={data}", f"teacher.url={CLOSED}", "teacher.api_key_env=MY_KEY"]
     flags = [flag for pair in sets for flag in ("--set", pair)]
     assert_one_line(avar("synth", "folder", "--out", tmp_path / "out", *flags), 2, "MY_KEY is not set")
-    keyed = avar("synth", "folder", "--out", tmp_path / "out", *flags, MY_KEY="hunter2")
+    keyed = avar("synth", "folder", "--out", tmp_path / "out", *flags, environment={"MY_KEY": "hunter2"})
     assert keyed.code == 1
     written = "".join(path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert "hunter2" not in keyed.out + keyed.err + written
@@ -138,7 +138,7 @@ def hostile_dataset(root: Path) -> None:
 
 def test_a_teachers_text_is_printed_and_never_obeyed(tmp_path: Path) -> None:
     hostile_dataset(tmp_path)
-    ran = avar("inspect", tmp_path, FORCE_COLOR="1", COLUMNS="200")
+    ran = avar("inspect", tmp_path, environment={"FORCE_COLOR": "1", "COLUMNS": "200"})
     assert ran.code == 0, ran.err
     assert "[/b] [red]x[/red]" in ran.out
     assert "<script>alert(1)</script>" in ran.out

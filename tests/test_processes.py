@@ -127,7 +127,7 @@ def test_a_given_prefect_server_is_used(tmp_path: Path) -> None:
         wait_until_ready(server, f"{api}/health", log)
         ran = avar(
             *("run", "demo", "--out", tmp_path / "run", "--json", "--set", "source.count=12"),
-            PREFECT_API_URL=api,
+            environment={"PREFECT_API_URL": api},
         )
         assert ran.code == 0, ran.err
         assert not (tmp_path / "run" / "logs" / "prefect.log").exists()
@@ -146,7 +146,9 @@ def test_a_given_prefect_server_is_used(tmp_path: Path) -> None:
 
 
 def test_a_given_prefect_server_that_is_down_is_one_line(tmp_path: Path) -> None:
-    ran = avar("run", "demo", "--out", tmp_path / "run", PREFECT_API_URL="http://127.0.0.1:9/api")
+    ran = avar(
+        "run", "demo", "--out", tmp_path / "run", environment={"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    )
     assert ran.code == 1
     assert "no Prefect server answers there" in ran.err
     assert "Traceback" not in ran.err

@@ -226,7 +226,7 @@ def test_an_image_token_that_the_text_smuggled_in_is_refused() -> None:
     talk = to_messages(make_row(0, images=[], question="What is <|image_pad|>?"))
     text = processor.apply_chat_template(talk, tokenize=False)
     encoded = processor.tokenizer([text], return_tensors="pt")
-    with pytest.raises(SpanError, match="row 0: .*does a text hold an image token"):
+    with pytest.raises(SpanError, match=r"row 0: .*does a text hold an image token"):
         find_regions(processor, [talk], encoded)
 
 

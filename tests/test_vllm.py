@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 
 from flows.children import free_port, wait_until_ready
@@ -25,6 +24,7 @@ from schemas.config import ScenesSource, StudentSettings, TeacherSettings
 from schemas.errors import ConfigError, TeacherError, TeacherFault
 from schemas.records import Image
 from schemas.runs import iterate_drafts
+from schemas.shards import load_dataset_dict
 from synth.scenes import draw_problems
 from synth.teacher import Teacher, image_part, text_part
 from tests.conftest import SHARED_DATA, Ran, avar
@@ -105,7 +105,7 @@ def run_folder(server: Server, data: Path, out: Path, *sets: str, command: str =
         *sets,
     ]
     flags = [flag for pair in pairs for flag in ("--set", pair)]
-    return avar(command, "folder", "--out", out, "--json", *flags, timeout=500, **KEYED)
+    return avar(command, "folder", "--out", out, "--json", *flags, timeout=500, environment=KEYED)
 
 
 def test_real_puzzles_end_accounted_for(server: Server, tmp_path: Path) -> None:
@@ -133,8 +133,8 @@ def test_real_puzzles_end_accounted_for(server: Server, tmp_path: Path) -> None:
     }
     assert result["reasons"].get("truncated", 0) > 0
 
-    loaded = datasets.load_from_disk(str(tmp_path / "run"))
-    assert sum(len(loaded[split]) for split in loaded) == 150
+    loaded = load_dataset_dict(tmp_path / "run")
+    assert sum(len(split) for split in loaded.values()) == 150
     assert loaded["rejected"][0]["images"][0].size[0] > 100
 
 
@@ -236,7 +236,7 @@ def test_a_wrong_teacher_is_one_line(
     pairs = [f"source.path={tmp_path}", f"teacher.url={server.url}", "teacher.api_key_env=TEACHER_KEY", *sets]
     flags = [flag for pair in pairs for flag in ("--set", pair)]
     os.environ.pop("TEACHER_KEY", None)
-    ran = avar("synth", "folder", "--out", tmp_path / "out", *flags, **environment)
+    ran = avar("synth", "folder", "--out", tmp_path / "out", *flags, environment=environment)
     assert ran.code in {1, 2}
     assert words in ran.err
     assert "Traceback" not in ran.err

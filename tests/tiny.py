@@ -37,7 +37,7 @@ def make_row(index: int, **changes: Any) -> dict[str, Any]:
     colour, count = dice.choice(list(COLOURS)), dice.randint(1, 6)
     buffer = io.BytesIO()
     picture(colour, count).save(buffer, "PNG")
-    row = {name: "" for name in sample_features()} | {
+    row = dict.fromkeys(sample_features(), "") | {
         "id": f"{index:020d}",
         "index": index,
         "question": f"How many {colour} discs are there?",
