@@ -10,7 +10,6 @@ Free of trl and datasets. Source: METHOD, "One identity"; AVAR, arXiv 2603.03825
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +23,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from schemas.errors import AttentionError
 from trainer.recorder import IMAGE, RECORDER, RESPONSE, SYSTEM, USER, Recorder, visible_keys
+from trainer.refusals import refuse_keywords, refuse_model, refuse_reentrant
 from trainer.regions import Regions
 
 __all__ = [
@@ -47,29 +47,6 @@ IMPLEMENTATION = "avar_recording"
 _STATE = "_avar_attention_before"
 _KERNEL_MULTIPLE = 8  # head sizes that every fused kernel takes
 
-# Keywords that the kernel knows, or that cannot change what it computes. Anything else is refused, since
-# plain SDPA swallows a keyword it does not know without a word.
-_HARMLESS = frozenset(inspect.signature(sdpa_attention_forward).parameters) | {
-    "sliding_window",  # already in the mask
-    "position_ids",
-    "cache_position",
-    "use_cache",
-    "return_dict",
-    "num_items_in_batch",
-    "output_attentions",
-    "output_hidden_states",
-    "output_router_logits",
-}
-_PACKED = "packed rows cannot be recorded; pad them instead"
-_REFUSED = {
-    "s_aux": "learned attention sinks take a share of the mass that SDPA does not know; use a model without",
-    "sinks": "learned attention sinks take a share of the mass that SDPA does not know; use a model without",
-    "softcap": "SDPA does not know a soft cap on the logits; use a model without",
-    "cu_seq_lens_q": _PACKED,
-    "cu_seq_lens_k": _PACKED,
-    "seq_idx": _PACKED,
-}
-
 
 def prepare(model: PreTrainedModel) -> None:
     """Switch the text decoder to recording attention; without a recorder it computes what SDPA does.
@@ -79,7 +56,7 @@ def prepare(model: PreTrainedModel) -> None:
     """
     if is_prepared(model):
         return
-    _refuse_model(model)
+    refuse_model(model)
     AttentionInterface.register(IMPLEMENTATION, _recording_attention)
     # Without an entry of its own here transformers builds no mask for it, and padding vanishes.
     AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
@@ -157,7 +134,7 @@ def start_recording(
         )
     gradients = torch.is_grad_enabled()
     if gradients and model.training:
-        _refuse_reentrant(model)
+        refuse_reentrant(model)
     return Recorder(
         regions,
         known if layers is None else layers,
@@ -204,7 +181,7 @@ def _recording_attention(
     """SDPA as transformers calls it, with the recorder's columns carried through it."""
     recorder: Recorder | None = keywords.pop(RECORDER, None)
     layer = getattr(module, "layer_idx", None)
-    _refuse_keywords(layer, keywords, recording=recorder is not None)
+    refuse_keywords(layer, keywords, recording=recorder is not None)
     if recorder is None or layer not in recorder.layers:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **keywords
@@ -275,44 +252,3 @@ def _text_key(model: PreTrainedModel) -> str:
     config: Any = model.config
     text = config.get_text_config()
     return next((name for name in config.sub_configs if getattr(config, name, None) is text), "")
-
-
-def _refuse_model(model: PreTrainedModel) -> None:
-    name, config = type(model).__name__, model.config.get_text_config()
-    if model.config.model_type == "mllama" or getattr(config, "cross_attention_layers", None):
-        raise AttentionError(
-            f"{name}: images are read in cross-attention layers, whose rows sum to 1 over the image: no "
-            "share of attention is defined; use a model whose image tokens stand in the sequence"
-        )
-    if not model._can_set_attn_implementation():
-        raise AttentionError(f"{name}: does not use transformers' AttentionInterface; use a model that does")
-    if getattr(config, "attn_logit_softcapping", None) is not None:
-        raise AttentionError(f"{name}: attn_logit_softcapping: {_REFUSED['softcap']}")
-    for path, _ in model.named_parameters():
-        if path.endswith((".sinks", ".s_aux")):
-            raise AttentionError(f"{name}: {path}: {_REFUSED['sinks']}")
-
-
-def _refuse_reentrant(model: PreTrainedModel) -> None:
-    for module in model.modules():
-        checkpoint = getattr(module, "_gradient_checkpointing_func", None)
-        options = getattr(checkpoint, "keywords", {})
-        if getattr(module, "gradient_checkpointing", False) and options.get("use_reentrant"):
-            raise AttentionError(
-                f"{type(model).__name__}: reentrant checkpointing loses the gradient of the masses; set "
-                "gradient_checkpointing_kwargs={'use_reentrant': False}"
-            )
-
-
-def _refuse_keywords(layer: int | None, keywords: Mapping[str, Any], *, recording: bool) -> None:
-    for name, value in keywords.items():
-        if value is None:
-            continue
-        # Sinks and soft caps are the model's own: without them even its output would be another's.
-        if name in _REFUSED and (recording or _REFUSED[name] is not _PACKED):
-            raise AttentionError(f"layer {layer}: {name}: {_REFUSED[name]}")
-        if recording and name not in _HARMLESS and name not in _REFUSED:
-            raise AttentionError(
-                f"layer {layer}: unknown attention keyword {name!r} may change the masses: use a model "
-                "without it"
-            )

@@ -58,6 +58,11 @@ def save_student(model: PreTrainedModel, processor: ProcessorMixin, path: str | 
     Returns: the folder.
     """
     folder = Path(path)
+    # What the last batch was padded to is no part of a tokenizer, but would be written with it.
+    backend = getattr(getattr(processor, "tokenizer", None), "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_padding()
+        backend.no_truncation()
     with _no_progress_bars():
         model.save_pretrained(folder)
         processor.save_pretrained(folder)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from transformers import ProcessorMixin
 
 from schemas.errors import SpanError
-from trainer.messages import SYSTEM_PROMPT, Conversation, encode, render_question, to_messages
+from trainer.messages import (
+    SYSTEM_PROMPT,
+    Conversation,
+    encode,
+    iterate_parts,
+    plain,
+    refuse_placeholder,
+    render_question,
+    to_messages,
+)
 from trainer.regions import find_regions
 
 if TYPE_CHECKING:
@@ -28,24 +38,30 @@ __all__ = [
 REGION_LABELS = "region_labels"  # the batch's key: int8 [B, S], read by `Regions.from_labels`
 
 
-def sft_dataset(dataset: datasets.Dataset) -> datasets.Dataset:
+def sft_dataset(dataset: datasets.Dataset, processor: ProcessorMixin | None = None) -> datasets.Dataset:
     """Sample rows as prompt, completion and images, made when a row is read: nothing is copied.
 
     Args:
         dataset: columns as in `schemas.records.sample_features`.
+        processor: with it, a row whose text holds one of its image tokens is a SpanError that names the row.
     Returns: a view of it; train with `remove_unused_columns=False`, since its columns stay the samples'.
     """
-    return dataset.with_transform(_to_columns)
+    return dataset.with_transform(partial(_to_columns, processor))
 
 
-def _to_columns(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+def _to_columns(processor: ProcessorMixin | None, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     names = list(batch)
     rows = [dict(zip(names, values, strict=True)) for values in zip(*batch.values(), strict=True)]
     columns: dict[str, list[Any]] = {"prompt": [], "completion": [], "images": []}
     for row in rows:
-        *prompt, completion = to_messages(row)
-        columns["images"].append([part["image"] for part in prompt[-1]["content"] if part["type"] == "image"])
-        columns["prompt"].append(prompt)
+        *prompt, completion = messages = to_messages(row)
+        if processor is not None:
+            refuse_placeholder(processor, messages, f"row {row['id']}")
+        # TRL wants the images beside the messages, and puts them into the placeholders itself.
+        columns["images"].append(
+            [part["image"] for _, part in iterate_parts(prompt) if part["type"] == "image"]
+        )
+        columns["prompt"].append(plain(prompt))
         columns["completion"].append([completion])
     return columns
 

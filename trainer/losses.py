@@ -57,18 +57,20 @@ def attention_guided_loss(
     beta: float,
     queries: Queries = "user",
     form: Form = "bounded",
-    image_target: float = 0.6,
-    system_floor: float = 0.1,
+    image_target: float = 0.5,
+    system_floor: float = 0.25,
     visible: Mapping[int, Tensor] | None = None,
 ) -> tuple[Tensor, GuidedParts]:
     """alpha * L_enhance + beta * L_suppress, the mean over all sequences of the batch.
 
     paper:    L_enhance  = -mean_l mean_h log(m / |image|),
               L_suppress = mean_l mean_h log(n / |system| + eps)
-    bounded:  L_enhance  = mean_l mean_h max(0, log(image_target / m)),
-              L_suppress = mean_l mean_h max(0, log((n + eps) / (system_floor + eps)))
-    with m and n the mean mass of a query on all image and on all system keys. Example: m = 0.3 with a
-    target of 0.6 gives log 2 = 0.69; m = 0.6 or more gives 0 and no gradient.
+    bounded:  L_enhance  = mean_l mean_h max(0, log(image_target / m))^2 / 2,
+              L_suppress = mean_l mean_h max(0, log((n + eps) / (system_floor + eps)))^2 / 2
+    with m and n the mean mass of a query on all image and on all system keys, over the queries that can see
+    such a key. In the bounded form n is taken over queries that can also see the image, where there is one:
+    a query before the image has nowhere else to look, and a floor over it would push the others to nothing.
+    Example: m = 0.25 with a target of 0.5 gives (log 2)^2 / 2 = 0.24; m = 0.5 or more gives 0, no gradient.
 
     Args:
         masses: layer -> float32 [B, H, S, C], from `attention.record` or a recorder.
@@ -87,8 +89,12 @@ def attention_guided_loss(
     system = _Term(SYSTEM, _suppress(form, system_floor))
     for layer, mass_BHSC in masses.items():
         seen_BSC = causal_BSC if visible is None else visible[layer]
-        for term in (image, system):
-            term.add(mass_BHSC, seen_BSC, regions.columns, queries_BS)
+        sighted_BS = queries_BS & seen_BSC[..., IMAGE]
+        system_BS = queries_BS
+        if form == "bounded":
+            system_BS = torch.where(regions.image.any(dim=1, keepdim=True), sighted_BS, queries_BS)
+        image.add(mass_BHSC, sighted_BS, regions.columns)
+        system.add(mass_BHSC, system_BS & seen_BSC[..., SYSTEM], regions.columns)
     enhance, image_share, without_image = image.reduce()
     suppress, system_share, without_system = system.reduce()
     parts = GuidedParts(
@@ -111,13 +117,21 @@ _Penalty = Callable[[Tensor, Tensor], Tensor]
 def _enhance(form: Form, target: float) -> _Penalty:
     if form == "paper":
         return lambda share_BH, keys_B1: -torch.log(share_BH.clamp_min(_TINY) / keys_B1)
-    return lambda share_BH, keys_B1: torch.log(target / share_BH.clamp_min(_TINY)).clamp_min(0)
+    return lambda share_BH, keys_B1: _hinge(torch.log(target / share_BH.clamp_min(_TINY)))
 
 
 def _suppress(form: Form, floor: float) -> _Penalty:
     if form == "paper":
         return lambda share_BH, keys_B1: torch.log(share_BH / keys_B1 + EPS)
-    return lambda share_BH, keys_B1: torch.log((share_BH + EPS) / (floor + EPS)).clamp_min(0)
+    return lambda share_BH, keys_B1: _hinge(torch.log((share_BH + EPS) / (floor + EPS)))
+
+
+def _hinge(excess_BH: Tensor) -> Tensor:
+    """Half the square of what is above zero: the pull fades on the way to the bound.
+
+    A plain hinge pulls at full strength up to the bound, and Adam's momentum then carries far beyond it.
+    """
+    return 0.5 * excess_BH.clamp_min(0) ** 2
 
 
 class _Term:
@@ -129,10 +143,10 @@ class _Term:
         self.shares: list[Tensor] = []
         self.counted: list[Tensor] = []
 
-    def add(self, mass_BHSC: Tensor, seen_BSC: Tensor, columns_BSC: Tensor, queries_BS: Tensor) -> None:
-        """Add one layer."""
+    def add(self, mass_BHSC: Tensor, pairs_BS: Tensor, columns_BSC: Tensor) -> None:
+        """Add one layer, over the queries of `pairs_BS`."""
         device, column = mass_BHSC.device, self.column
-        pairs_BS = (queries_BS & seen_BSC[..., column]).to(device)
+        pairs_BS = pairs_BS.to(device)
         keys_B1 = columns_BSC[..., column].sum(dim=1, keepdim=True).clamp_min(1).to(device)
         pairs_B = pairs_BS.sum(dim=1)
         mass_BH = torch.where(pairs_BS[:, None], mass_BHSC[..., column], 0.0).sum(dim=-1)

@@ -77,6 +77,22 @@ def iterate_parts(conversation: Sequence[Message]) -> Iterator[tuple[int, dict[s
                 yield index, part
 
 
+def plain(conversation: Sequence[Message]) -> Conversation:
+    """The conversation without its pixels, for rendering."""
+    return [
+        {"role": message["role"], "content": content if isinstance(content, str) else _plain(content)}
+        for message in conversation
+        for content in [message["content"]]
+    ]
+
+
+def _plain(parts: Sequence[Message]) -> list[Message]:
+    return [
+        {"type": "image"} if part["type"] == "image" else {"type": "text", "text": part["text"]}
+        for part in parts
+    ]
+
+
 def encode(
     processor: ProcessorMixin,
     conversations: Sequence[Conversation],
@@ -101,7 +117,7 @@ def encode(
     )
 
 
-def refuse_placeholder(processor: ProcessorMixin, conversation: Sequence[Message], where: str) -> None:
+def refuse_placeholder(processor: Any, conversation: Sequence[Message], where: str) -> None:
     """Raise SpanError where a text part holds one of the processor's image or video tokens."""
     names = ("image_token", "video_token", "boi_token", "eoi_token")
     tokens = {getattr(processor, name, None) for name in names}

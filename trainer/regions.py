@@ -7,10 +7,8 @@ Source: AVAR, arXiv 2603.03825, section 3; the edge cases are decided in docs/me
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,8 +16,9 @@ from torch import Tensor
 from transformers import ProcessorMixin
 
 from schemas.errors import SpanError
-from trainer.layouts import Label, Piece, Structure, build_layout, fill_layout, plain, structure_of
-from trainer.messages import Conversation, Message
+from trainer.alignment import NORMAL_FORMS, align, cuts, token_ends, unused_character
+from trainer.layouts import Label, Piece, Structure, build_layout, fill_layout, structure_of
+from trainer.messages import Conversation, Message, plain
 
 _LAYOUTS: dict[tuple[Any, ...], tuple[Piece, ...]] = {}
 _MAX_LAYOUTS = 256
@@ -149,13 +148,13 @@ def _label_row(
     """A label for every token of one row, padding taken off."""
     tokenizer = processor.tokenizer
     text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    mask = _unused_character(text)
+    mask = unused_character(text)
     masked = text
     for token_id in {token for token, image in zip(ids, images, strict=True) if image}:
         token = tokenizer.decode([token_id], skip_special_tokens=False)
         masked = masked.replace(token, mask * len(token))
     labels = _label_characters(processor, conversation, masked, mask)
-    ends = _token_ends(tokenizer, text, ids, _cuts(labels))
+    ends = token_ends(tokenizer, text, ids, cuts(labels))
     return [
         int(Label.IMAGE if image else labels[max(end - 1, 0)])
         for end, image in zip(ends, images, strict=True)
@@ -172,22 +171,14 @@ def _label_characters(
         pieces = _render_pieces(processor, conversation, add_generation_prompt)
         if bos and masked.startswith(bos) and not pieces[0].text.startswith(bos):
             pieces = [Piece(text=bos, label=Label.OTHER), *pieces]
-        for normal in _NORMAL_FORMS:
-            labels = _align(pieces, masked, mask, normal)
+        for normal in NORMAL_FORMS:
+            labels = align(pieces, masked, mask, normal)
             if labels is not None:
                 return labels
     raise SpanError(
         "the token ids are not those of the rendered conversation: was it truncated, packed, encoded with "
         "another template, or does a text hold an image token?"
     )
-
-
-# Tokenizers normalise Unicode before they cut it; the decoded row is in that form.
-_NORMAL_FORMS: tuple[Callable[[str], str], ...] = (
-    lambda text: text,
-    lambda text: unicodedata.normalize("NFC", text),
-    lambda text: unicodedata.normalize("NFKC", text),
-)
 
 
 def _render_pieces(
@@ -240,77 +231,3 @@ def _placeholders(processor: ProcessorMixin) -> tuple[str, ...]:
     names = ("boi_token", "image_token", "fake_image_token")
     found = [getattr(owner, name, None) for name in names for owner in owners]
     return tuple(dict.fromkeys(token for token in found if isinstance(token, str) and token))
-
-
-def _unused_character(text: str) -> str:
-    return next(chr(code) for code in range(0xF0000, 0xFFFFE) if chr(code) not in text)
-
-
-def _align(
-    pieces: Sequence[Piece], masked: str, mask: str, normal: Callable[[str], str]
-) -> list[Label] | None:
-    """Labels of the row's characters, or None where the pieces do not fit.
-
-    An image placeholder stands for at least one image token and everything up to the text that follows it.
-    """
-    runs = _runs_between_images(pieces, normal)
-    first_text, first_labels = runs[0]
-    if not masked.startswith(first_text) or (len(runs) == 1 and masked != first_text):
-        return None
-    labels = list(first_labels)
-    for number, (text, run_labels) in enumerate(runs[1:], start=1):
-        image = masked.find(mask, len(labels))
-        if image < 0:
-            return None
-        last = number == len(runs) - 1
-        start = len(masked) - len(text) if last else masked.find(text, image + 1)
-        if start <= image or not masked.endswith(text if last else ""):
-            return None
-        labels += [Label.OTHER] * (start - len(labels)) + run_labels
-    return labels
-
-
-def _runs_between_images(
-    pieces: Sequence[Piece], normal: Callable[[str], str]
-) -> list[tuple[str, list[Label]]]:
-    """The text before, between and after the images, with labels. Images side by side count as one."""
-    runs: list[tuple[str, list[Label]]] = [("", [])]
-    for position, piece in enumerate(pieces):
-        if piece.expands:
-            if position == 0 or not pieces[position - 1].expands:
-                runs.append(("", []))
-            continue
-        text = normal(piece.text)
-        runs[-1] = (runs[-1][0] + text, runs[-1][1] + [piece.label] * len(text))
-    return runs
-
-
-def _cuts(labels: Sequence[Label]) -> list[int]:
-    """Where responses begin: prompt and response may have been tokenized apart."""
-    return [
-        index
-        for index in range(1, len(labels))
-        if labels[index] is Label.RESPONSE and labels[index - 1] is not Label.RESPONSE
-    ]
-
-
-def _token_ends(tokenizer: Any, text: str, ids: list[int], cuts: list[int]) -> list[int]:
-    """The end of every token in the decoded text, characters.
-
-    Raises: SpanError: the ids are not what the tokenizer makes of that text.
-    """
-    for bounds in ([0, len(text)], [0, *cuts, len(text)]):
-        found: list[int] = []
-        ends: list[int] = []
-        for start, stop in pairwise(bounds):
-            piece = tokenizer(
-                text[start:stop], add_special_tokens=False, return_offsets_mapping=True, verbose=False
-            )
-            found += piece["input_ids"]
-            ends += [start + end for _, end in piece["offset_mapping"]]
-        if found == ids:
-            return ends
-    raise SpanError(
-        "the row's tokens are not what the tokenizer makes of their text: were they sampled? "
-        "find the regions of the prompt and add the response's mask"
-    )

@@ -194,7 +194,7 @@ def _make_trainer(
     parts: dict[str, Any] = {
         "model": model,
         "args": _arguments(settings, seed, out_dir),
-        "train_dataset": sft_dataset(rows),
+        "train_dataset": sft_dataset(rows, processor),
         "processing_class": processor,
     }
     return GuidedSFTTrainer(**parts, guided=settings.guided) if guided else SFTTrainer(**parts)

@@ -157,6 +157,7 @@ def _text_config(settings: StudentSettings, vocab_size: int, ids: dict[str, int]
     temporal = rotary // 4
     height = (rotary - temporal) // 2
     return {
+        "dtype": "float32",
         "vocab_size": -(-vocab_size // 64) * 64,  # padded, as every served model's is
         "hidden_size": settings.hidden_size,
         "intermediate_size": 3 * settings.hidden_size,
@@ -180,6 +181,7 @@ def _vision_config(settings: StudentSettings) -> dict[str, Any]:
     depth = 2
     hidden_size = 2 * VISION_HEAD_SIZE
     return {
+        "dtype": "float32",
         "depth": depth,
         "hidden_size": hidden_size,
         "intermediate_size": 2 * hidden_size,

@@ -96,7 +96,7 @@ def measure_vas(
     batch_size: int = 8,
     layers: Collection[int] | None = None,
     gains: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> VasReport:
     """Measure a model on sample rows. Memory does not grow with their number, but for one score a row.
 
@@ -104,7 +104,7 @@ def measure_vas(
         samples: rows as in `schemas.records.sample_features`; anything with a length and an index.
         layers: by default all softmax-attention layers of the text decoder.
         gains: also measure the two gains, at two more forward passes per row.
-        progress: called with (rows done, rows) after each batch.
+        progress: called after each batch with the number of rows in it.
     Raises: AttentionError: a model that cannot be recorded, or no row with an image and a system turn.
         SpanError: regions that cannot be found exactly.
     Source: AVAR, arXiv 2603.03825; the gains: ours (docs/method.md).
@@ -118,7 +118,7 @@ def measure_vas(
                 numbers = range(start, min(start + batch_size, len(samples)))
                 _measure_batch(tally, model, processor, samples, numbers, layers, gains)
                 if progress is not None:
-                    progress(numbers.stop, len(samples))
+                    progress(len(numbers))
     finally:
         model.train(training)
     return tally.report()
