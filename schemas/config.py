@@ -118,7 +118,7 @@ class StudentSettings(Settings):
     """The tiny Qwen2.5-VL student that the demo builds from its config (trainer/student.py)."""
 
     hidden_size: int = Field(default=128, ge=32)
-    layers: int = Field(default=4, ge=1)
+    layers: int = Field(default=3, ge=1)
     heads: int = Field(default=4, ge=1)
     kv_heads: int = Field(default=2, ge=1)
     vocab_size: int = Field(default=2048, ge=512, description="tokenizer trained on the recipe's own text")
@@ -148,7 +148,7 @@ class TrainSettings(Settings):
     steps: int = Field(default=60, ge=1)
     batch_size: int = Field(default=8, ge=1, description="sequences per step and process")
     gradient_accumulation: int = Field(default=1, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0, description="1e-5 for the paper's 7B model")
+    learning_rate: float = Field(default=2e-3, gt=0, description="1e-5 for the paper's 7B model")
     warmup_ratio: float = Field(default=0.1, ge=0, lt=1, description="0.1 in the released recipe")
     guided: GuidedLossSettings = GuidedLossSettings()
     gradient_checkpointing: bool = Field(
