@@ -10,11 +10,13 @@ from flows.report import RunReport, find_samples, print_report, read_report, vas
 from flows.train import Comparison, compare
 from schemas.config import Recipe
 from schemas.records import Status
+from schemas.shards import write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 MODELS = "models"
+RESULT_FILE = "demo.json"
 
 
 def run_demo(recipe: Recipe, out: Path, console: Console | None) -> dict[str, Any]:
@@ -28,9 +30,11 @@ def run_demo(recipe: Recipe, out: Path, console: Console | None) -> dict[str, An
     make_dataset(recipe, out)
     report = read_report(out)
     comparison = compare(recipe, out, out / MODELS)
+    result = _result(report, comparison)
+    write_json(out / RESULT_FILE, result)
     if console:
         _print(console, out, report, comparison)
-    return _result(report, comparison)
+    return result
 
 
 def _result(report: RunReport, comparison: Comparison) -> dict[str, Any]:
@@ -59,9 +63,12 @@ def _print(console: Console, out: Path, report: RunReport, comparison: Compariso
     sft = comparison.sft
     console.print(f"\nSFT with the attention-guided loss, {sft.steps} steps on the train split:")
     console.print(f"  LM loss {sft.loss_first:.3f} -> {sft.loss_last:.3f}")
-    arms = {"before": comparison.before, "after (guided loss)": comparison.after}
+    console.print(
+        "\nVisual Attention Score on held-out rows (control: the same SFT without the guided loss):"
+    )
+    arms = {"before": comparison.before, "after": comparison.after}
     if comparison.control:
-        arms["control (same SFT, no guided loss)"] = comparison.control
+        arms["control"] = comparison.control
     console.print(vas_table(arms))
     console.print("\nFiles", style="bold")
     for path, what in _files(out):
@@ -76,6 +83,7 @@ def _files(out: Path) -> list[tuple[str, str]]:
         (str(out), "the dataset: datasets.load_from_disk opens it"),
         (str(out / "drafts"), "every draft, one Arrow shard per partition"),
         (str(out / MODELS), "the student with and without the guided loss"),
+        (str(out / RESULT_FILE), "these figures"),
         (str(out / "recipe.yaml"), "the resolved recipe"),
         (str(out / "manifest.json"), "versions, times, shard hashes"),
     ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flows.progress import step
 from schemas.config import Recipe
 from schemas.errors import ConfigError, ShardError
-from schemas.shards import load_dataset_dict
+from schemas.shards import load_dataset_dict, write_json
 
 if TYPE_CHECKING:
     import datasets
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trainer.vas import VasReport
 
 TINY = "tiny"
+TRAINING_FILE = "training.json"  # beside the model: what it was trained with, and every step's figures
 
 
 @dataclass(frozen=True)
@@ -129,9 +130,12 @@ def _train(
             loss = metrics.get("loss")
             reporter.advance(1, f"loss {loss:.3f}" if loss is not None else "")
 
-        return train_sft(
+        report = train_sft(
             model, processor, rows, recipe.train, seed=recipe.seed, out_dir=out, guided=guided, progress=heard
         )
+    settings = {"recipe": recipe.name, "seed": recipe.seed, "train": recipe.train.model_dump(mode="json")}
+    write_json(out / TRAINING_FILE, settings | report.to_dict())
+    return report
 
 
 def _require_empty(out: Path) -> None:

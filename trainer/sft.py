@@ -153,7 +153,7 @@ def train_sft(
     guided: bool,
     progress: Progress | None = None,
 ) -> SftReport:
-    """Fine-tune `model` in place on sample rows and save it under `out_dir`/model.
+    """Fine-tune `model` in place on sample rows and save it in `out_dir`.
 
     Args:
         train_rows: columns as in `schemas.records.sample_features`; every row is trained on.
@@ -178,7 +178,7 @@ def train_sft(
         loss_first=_mean(log.history[:WINDOW]),
         loss_last=_mean(log.history[-WINDOW:]),
         history=tuple(log.history),
-        model_path=save_student(model.eval(), processor, Path(out_dir) / "model"),
+        model_path=save_student(model.eval(), processor, out_dir),
     )
 
 
