@@ -3,6 +3,8 @@
 RUN/recipe.yaml        the resolved recipe
 RUN/manifest.json      when and with which versions; the funnel; every shard's SHA-256
 RUN/drafts/part-00000.arrow ...   one shard per partition (schemas/shards.py)
+RUN/models/            what was trained from it, where something was
+RUN/logs/              of the servers that avar started
 RUN/train/ validation/ rejected/ failed/ dataset_dict.json        the curated dataset
 """
 
