@@ -57,7 +57,7 @@ $(VLLM_STAMP): $(wildcard tests/vllm/*) pyproject.toml
 		$(VLLM_VENV)/bin/python -m pip install --quiet --upgrade "pip>=25.1" && \
 		$(VLLM_VENV)/bin/python -m pip install --quiet --group vllm; \
 	else \
-		tests/vllm/install_cpu.sh $(VLLM_VENV); \
+		PYTHON=$(PYTHON) tests/vllm/install_cpu.sh $(VLLM_VENV); \
 	fi
 	@touch $@
 

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from filters.quantities import Equality
+from schemas.errors import AvarError
 
 CHECK_SECONDS = 2.0  # wall time of one check, start of a worker not included
 START_SECONDS = 60.0  # a cold import of sympy on a busy machine
@@ -30,7 +31,7 @@ _SCRIPT = Path(__file__).with_name("algebra_worker.py")
 _ANSWERS: dict[str, Equality] = {"equal": "equal", "different": "different", "undecided": "undecided"}
 
 
-class WorkerError(RuntimeError):
+class WorkerError(AvarError):
     """The worker cannot start at all: a broken installation, not an answer that cannot be checked."""
 
 

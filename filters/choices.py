@@ -26,6 +26,30 @@ _DECLARED = re.compile(
     r"[(\[]?([A-Z])[)\]]?(?![A-Za-z0-9'])(?!\s(?:or|and)\s)"
 )
 _MENTION = re.compile(r"(?<![A-Za-z0-9'\\])[(\[]?([A-HJ-Z])[)\]]?(?![A-Za-z0-9'])")
+# A letter after another word names an object ("triangle B"), unless that word commits to an option.
+_BEFORE = re.compile(r"([A-Za-z]{1,30})[\s:]{1,3}$")
+_COMMITTING = frozenset(
+    (
+        *(
+            "is",
+            "be",
+            "are",
+            "was",
+            "to",
+            "as",
+            "with",
+            "and",
+            "or",
+            "thus",
+            "so",
+            "therefore",
+            "hence",
+            "then",
+        ),
+        *("choose", "chose", "chosen", "pick", "picked", "select", "selected"),
+        *("option", "options", "choice", "choices", "answer", "letter"),
+    )
+)
 _ATTACHED = re.compile(r"(?<=[\d)}])(?=[a-z]$)")
 _ARTICLE = re.compile(r"\s(?!is\b|or\b|and\b|because\b|was\b)[a-z]")
 _DENIED = re.compile(
@@ -60,6 +84,9 @@ def bare_letter(text: str) -> str | None:
 
 
 def _asserted(text: str, mention: re.Match[str]) -> bool:
+    before = _BEFORE.search(text, max(0, mention.start() - 33), mention.start())
+    if before and mention.group().isalpha() and before[1].lower() not in _COMMITTING:
+        return False
     article = mention.group() == "A" and _ARTICLE.match(text, mention.end())
     return not article and not _DENIED.search(text, max(0, mention.start() - 40), mention.start())
 

@@ -42,10 +42,7 @@ def main() -> None:
         print(f"avar: {sanitize(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        print(
-            "avar: stopped; finished partitions are kept, the same command goes on from there",
-            file=sys.stderr,
-        )
+        print("avar: stopped", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output left: `avar inspect DIR | head`.
@@ -53,8 +50,23 @@ def main() -> None:
         sys.exit(0)
 
 
+class Folder(click.Path):
+    """A path as a command's argument; a name that no file system takes is bad usage."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(str(super().convert(value, param, ctx)))
+        try:
+            path.exists()
+        except (OSError, ValueError) as error:
+            self.fail(f"{str(path)[:80]!r} is no path: {error.__class__.__name__}", param, ctx)
+        return path
+
+
 def _out_option(default: str) -> Callable[[F], F]:
-    return click.option("--out", type=click.Path(path_type=Path), default=None, help=f"Folder; {default}.")
+    return click.option("--out", type=Folder(), default=None, help=f"Folder; {default}.")
 
 
 _set_option = click.option(
@@ -128,7 +140,7 @@ def synth(recipe: str, out: Path | None, assignments: tuple[str, ...], as_json: 
 
 
 @avar.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=Folder())
 @_out_option("the run's own by default")
 @_set_option
 @_json_option
@@ -139,8 +151,8 @@ def curate(run: Path, out: Path | None, assignments: tuple[str, ...], as_json: b
     Example:
         avar curate runs/demo --set filters.min_anchors=4 --out runs/demo-strict
     """
-    from flows.pipeline import curate_run, synthesis_finished
-    from schemas.runs import require_run
+    from flows.pipeline import curate_run
+    from schemas.runs import require_run, synthesis_finished
 
     require_run(run)
     recipe = _recipe(str(run), assignments)
@@ -172,9 +184,13 @@ def run_recipe(recipe: str, out: Path | None, assignments: tuple[str, ...], as_j
 
 
 @avar.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=Folder())
 @click.option(
-    "--samples", default=1, show_default=True, help="Accepted and rejected traces to show, of each."
+    "--samples",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Accepted and rejected traces to show, of each.",
 )
 @_json_option
 def inspect(directory: Path, samples: int, as_json: bool) -> None:
@@ -194,10 +210,8 @@ def train() -> None:
 
 @train.command()
 @click.argument("recipe")
-@click.option(
-    "--data", type=click.Path(path_type=Path), default=None, help="Dataset; RECIPE where it is a run."
-)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the model.")
+@click.option("--data", type=Folder(), default=None, help="Dataset; RECIPE where it is a run.")
+@click.option("--out", type=Folder(), required=True, help="Folder for the model.")
 @click.option("--guided/--plain", default=True, show_default=True, help="With or without the guided loss.")
 @_set_option
 @_json_option
@@ -224,7 +238,7 @@ def sft(
 
 @avar.command()
 @click.argument("model")
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=Folder())
 @click.option("--limit", default=200, show_default=True, type=click.IntRange(min=1), help="Rows measured.")
 @_json_option
 def vas(model: str, dataset: Path, limit: int, as_json: bool) -> None:

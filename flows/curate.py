@@ -12,6 +12,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from filters.verdicts import judge
+from flows.orchestra import hear_termination
 from flows.progress import advance
 from schemas.config import Recipe
 from schemas.records import Sample, Status, draft_from_row, sample_to_row
@@ -45,6 +46,7 @@ def curate(recipe: Recipe, root: Path, out: Path) -> Funnel:
 
     Raises: ShardError: no drafts, or a full disk; the dataset that was there before is kept.
     """
+    hear_termination()
     return curate_drafts(recipe, root, out)
 
 

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from schemas.errors import FlowError
+
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -57,9 +59,8 @@ def prefect_server(log: Path) -> Iterator[str]:
 
 def _require_answer(url: str) -> None:
     from flows.children import answers
-    from schemas.errors import FlowError
 
-    if not answers(url.rstrip("/") + "/health"):
+    if not answers(url.rstrip("/") + "/health", any_status=True):  # one with a lock on it answers 401
         raise FlowError(
             f"PREFECT_API_URL is {url}, but no Prefect server answers there: start it with "
             "`prefect server start`, or unset the variable and avar uses its own"
@@ -85,13 +86,24 @@ def _prefect_uses(url: str, home: Path) -> Iterator[None]:
         yield
 
 
+def _cache_folder() -> Path:
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "avar"
+        cache.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # no home, or one that cannot be written
+        raise FlowError(
+            f"no folder for Prefect's database ({error}): set XDG_CACHE_HOME to one that can be written"
+        ) from error
+    return cache
+
+
 @contextmanager
 def _prefect_home() -> Iterator[Path]:
     """A folder for one server's database; a second avar at the same time gets another one."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "avar"
+    cache = _cache_folder()
     for number in range(64):
         home = cache / f"prefect-{number}"
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(exist_ok=True)
         with (home / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,16 +111,30 @@ def _prefect_home() -> Iterator[Path]:
                 continue
             yield home
             return
-    from schemas.errors import FlowError
-
     raise FlowError(f"{cache}: 64 Prefect servers of avar run at once; set PREFECT_API_URL to share one")
+
+
+_by_command = False  # set while the `avar` command runs
 
 
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
     """SIGTERM is heard like Ctrl-C, so that servers are stopped and shards stay whole."""
+    global _by_command
     previous = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    _by_command = True
     try:
         yield
     finally:
+        _by_command = False
         signal.signal(signal.SIGTERM, previous)
+
+
+def hear_termination() -> None:
+    """Called first in a flow: gives SIGTERM back to the command.
+
+    Prefect's engine has just put in a handler of its own, which raises in whatever code happens to run; an
+    event loop can lose that. On a schedule, where Prefect cancels runs by SIGTERM, its handler stays.
+    """
+    if _by_command:
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))

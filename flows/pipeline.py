@@ -12,7 +12,8 @@ from flows.children import serve_child
 from flows.orchestra import prefect_server
 from flows.progress import step
 from schemas.config import EMBEDDED, Recipe, StageSettings, TeacherSettings
-from schemas.runs import claim_models, count_drafts, open_run, read_manifest
+from schemas.errors import InterruptedRunError
+from schemas.runs import claim_models, count_drafts, open_curation, open_run
 from synth.prompts import prompt_hashes
 from synth.sources import count_source
 
@@ -28,11 +29,8 @@ def synthesize_run(recipe: Recipe, out: Path) -> int:
     Raises: AvarError: one line; finished partitions are kept and a rerun goes on from them.
     """
     total = count_source(recipe.source)
-    with open_run(out, recipe, prompt_hashes()), _servers(recipe, out) as resolved:
-        from flows.synthesize import synthesize
-
-        with step("synthesize", total):
-            return asyncio.run(synthesize(resolved, out.absolute()))
+    with _taken(recipe, out) as resolved:
+        return _synthesize(resolved, out, total)
 
 
 def curate_run(recipe: Recipe, run: Path, out: Path) -> Funnel:
@@ -40,9 +38,8 @@ def curate_run(recipe: Recipe, run: Path, out: Path) -> Funnel:
 
     Raises: AvarError: one line; a dataset that was there before is kept.
     """
-    total = count_drafts(run)
-    with prefect_server(out / LOGS / "prefect.log"):
-        return _curate(recipe, run, out, total)
+    with open_curation(run, out, recipe), prefect_server(out / LOGS / "prefect.log"):
+        return _curate(recipe, run, out, count_drafts(run))
 
 
 def make_dataset(recipe: Recipe, out: Path) -> Funnel:
@@ -51,12 +48,29 @@ def make_dataset(recipe: Recipe, out: Path) -> Funnel:
     Raises: AvarError: as the two steps.
     """
     total = count_source(recipe.source)
-    with open_run(out, recipe, prompt_hashes()), _servers(recipe, out) as resolved:
-        from flows.synthesize import synthesize
-
-        with step("synthesize", total):
-            asyncio.run(synthesize(resolved, out.absolute()))
+    with _taken(recipe, out) as resolved:
+        _synthesize(resolved, out, total)
         return _curate(recipe, out, out, total)
+
+
+@contextmanager
+def _taken(recipe: Recipe, out: Path) -> Iterator[Recipe]:
+    """The run's folder and the servers it needs; what an interruption leaves is said with it."""
+    check_keys(recipe)
+    try:
+        with open_run(out, recipe, prompt_hashes()), _servers(recipe, out) as resolved:
+            yield resolved
+    except KeyboardInterrupt as error:
+        raise InterruptedRunError(
+            f"stopped; finished partitions are kept in {out}, the same command goes on from there"
+        ) from error
+
+
+def _synthesize(recipe: Recipe, out: Path, total: int) -> int:
+    from flows.synthesize import synthesize
+
+    with step("synthesize", total):
+        return asyncio.run(synthesize(recipe, out.absolute()))
 
 
 def _curate(recipe: Recipe, run: Path, out: Path, total: int) -> Funnel:
@@ -66,15 +80,9 @@ def _curate(recipe: Recipe, run: Path, out: Path, total: int) -> Funnel:
         return curate(recipe, run.absolute(), out.absolute())
 
 
-def synthesis_finished(run: Path) -> bool:
-    """True where every partition of the run's source is drafted."""
-    return "drafts" in read_manifest(run)
-
-
 @contextmanager
 def _servers(recipe: Recipe, out: Path) -> Iterator[Recipe]:
     """A Prefect API and the embedded teacher, where the recipe wants it; yields the recipe with real URLs."""
-    check_keys(recipe)
     with ExitStack() as stack:
         resolved = recipe
         if any(teacher.url == EMBEDDED for teacher in recipe.teachers.values()):

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from schemas.config import Recipe, override, parse_recipe
+from schemas.config import Recipe, override, parse_recipe, read_yaml
 from schemas.errors import ConfigError
 from schemas.runs import RECIPE_FILE
 
@@ -29,7 +29,7 @@ def load_recipe(name: str, assignments: Iterable[str] = ()) -> Recipe:
     Raises: ConfigError: not found, not YAML, or not a recipe; with the key and the mend.
     """
     path = _find(name)
-    data = _read_yaml(path)
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a recipe is a mapping of keys, found {type(data).__name__}")
     return parse_recipe(override(data, dict(map(_assignment, assignments))), where=path.name)
@@ -37,24 +37,17 @@ def load_recipe(name: str, assignments: Iterable[str] = ()) -> Recipe:
 
 def _find(name: str) -> Path:
     path = Path(name)
+    if name in shipped_recipes():
+        return _FOLDER / f"{name}.yaml"
     if (path / RECIPE_FILE).is_file():
         return path / RECIPE_FILE
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
         if not path.is_file():
             raise ConfigError(f"{name}: no such recipe file")
         return path
-    if name in shipped_recipes():
-        return _FOLDER / f"{name}.yaml"
     raise ConfigError(
         f"no recipe named {name!r}: shipped are {', '.join(shipped_recipes())}; or give a .yaml file's path"
     )
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
 
 
 def _assignment(text: str) -> tuple[str, Any]:

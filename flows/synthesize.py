@@ -16,14 +16,14 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.orchestra import hear_termination
 from flows.progress import advance
 from schemas.config import Recipe
 from schemas.records import Draft, Problem
 from schemas.runs import (
+    finish_synthesis,
     partition_done,
     partition_fingerprint,
-    require_no_more_shards,
-    update_manifest,
     write_partition,
 )
 from synth.engine import draft_partition, open_teachers
@@ -50,10 +50,10 @@ async def synthesize(recipe: Recipe, root: Path) -> int:
         root: the run's folder, taken by `schemas.runs.open_run`.
     Raises: TeacherError, SourceError, ShardError: the run stops; finished partitions are kept.
     """
+    hear_termination()
     async with open_teachers(recipe) as stager:
         rows = await _run_partitions(recipe, Synthesis(root, stager))
-    update_manifest(root, drafts=sum(rows))
-    require_no_more_shards(root, len(rows))
+    finish_synthesis(root, rows)
     return sum(rows)
 
 

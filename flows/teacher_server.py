@@ -5,6 +5,7 @@ vLLM lives in an environment of its own (`make vllm-env`), since its fastapi and
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 from flows.children import answers
 from schemas.errors import ConfigError
 
+_PR_SET_PDEATHSIG = 1
 # No telemetry; on a CPU, what makes the first request quick and the engine steady.
 ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 CPU_ENVIRONMENT = {
@@ -36,7 +38,7 @@ def find_vllm(executable: str | None) -> Path:
     """
     beside = Path(sys.prefix).parent / ".venv-vllm" / "bin" / "vllm"
     found = executable or (str(beside) if beside.is_file() else shutil.which("vllm"))
-    if found is None or not Path(found).is_file():
+    if found is None or not os.access(found, os.X_OK) or not Path(found).is_file():
         raise ConfigError(
             f"no vllm program{f' at {executable}' if executable else ''}: `make vllm-env` installs one in "
             ".venv-vllm, or name yours with --vllm PATH"
@@ -70,7 +72,9 @@ def serve_vllm(model: str, host: str, port: int, executable: str | None, flags: 
     cpu = not _has_gpu()
     command = vllm_command(vllm, model, host, port, cpu=cpu, flags=flags)
     print(f"avar: {' '.join(command)}", file=sys.stderr)
-    server = subprocess.Popen(command, env=dict(vllm_environment(cpu=cpu)))
+    server = subprocess.Popen(
+        command, env=dict(vllm_environment(cpu=cpu)), start_new_session=True, preexec_fn=_end_with_parent
+    )
     try:
         return server.wait()
     finally:
@@ -90,11 +94,18 @@ def _has_gpu() -> bool:
     return Path("/proc/driver/nvidia").exists() or shutil.which("nvidia-smi") is not None
 
 
+def _end_with_parent() -> None:
+    """On Linux the kernel ends vLLM's main process with avar, however avar ends; vLLM then ends its own."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _stop(server: subprocess.Popen[bytes], limit_s: float = 20.0) -> None:
+    """Ends vLLM's main process, which ends its engines; what does not listen is killed with its session."""
     if server.poll() is None:
-        server.send_signal(signal.SIGTERM)
+        server.terminate()
         try:
             server.wait(limit_s)
         except subprocess.TimeoutExpired:
-            server.kill()
+            os.killpg(server.pid, signal.SIGKILL)
             server.wait()

@@ -98,9 +98,9 @@ def score(model: Any, processor: Any, rows: datasets.Dataset, limit: int, title:
 
 def score_run(model_path: str, data: Path, limit: int) -> VasReport:
     """The score of a saved model on a dataset's held-out rows, on its train rows where none is held out."""
+    rows = load_rows(data, "validation", fallback="train")
     from trainer.student import load_model
 
-    rows = load_rows(data, "validation", fallback="train")
     model, processor = load_model(model_path)
     return score(model, processor, rows, limit, "VAS")
 

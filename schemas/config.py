@@ -11,7 +11,9 @@ import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import ConfigError
@@ -84,7 +86,10 @@ class TeacherSettings(Settings):
     url: str = Field(default=EMBEDDED, description="base URL, with or without /v1; or `embedded`")
     model: str | None = Field(default=None, description="served name; None: the one the server lists")
     api_key_env: str | None = Field(
-        default=None, description="name of the environment variable that holds the key"
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        max_length=64,
+        description="name of the environment variable that holds the key",
     )
     max_in_flight: int = Field(default=64, ge=1, le=4096, description="requests at one time, all stages")
     timeout_s: float = Field(default=600.0, gt=0, description="seconds one answer may take")
@@ -92,9 +97,21 @@ class TeacherSettings(Settings):
 
     @model_validator(mode="after")
     def _url(self) -> TeacherSettings:
-        if self.url != EMBEDDED and not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"url: {self.url!r} is neither `embedded` nor an http(s) URL")
+        if self.url != EMBEDDED:
+            _check_url(self.url)
         return self
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        port_ok = parts.port is None or parts.port > 0
+    except ValueError:
+        parts, port_ok = urlsplit(""), False
+    if "@" in parts.netloc:
+        raise ValueError("url: holds a user or a password; put the key's variable into api_key_env")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_ok:
+        raise ValueError("url: neither `embedded` nor an http(s) URL")
 
 
 class StageSettings(Settings):
@@ -196,6 +213,17 @@ class Recipe(Settings):
         return data
 
 
+def read_yaml(path: Path) -> Any:
+    """A YAML file's content.
+
+    Raises: ConfigError: it is not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+
+
 def parse_recipe(data: object, *, where: str) -> Recipe:
     """A mapping as a `Recipe`.
 
@@ -248,7 +276,11 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "union_tag_not_found":
         return f"missing key `{key}.kind`{more}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"`{key}`: {message}, got {first['input']!r}{more}" if key else f"{message}{more}"
+    if key.endswith("api_key_env"):
+        # What stands there may be the key itself: never shown.
+        return f"`{key}`: write the name of an environment variable, not the key itself{more}"
+    given = "" if isinstance(first["input"], Mapping) else f", got {first['input']!r}"
+    return f"`{key}`: {message}{given}{more}" if key else f"{message}{more}"
 
 
 def _sources() -> tuple[type[BaseModel], ...]:

@@ -54,6 +54,12 @@ class FlowError(AvarError):
     """The orchestration around the work failed: a server did not start, a flow was cancelled."""
 
 
+class InterruptedRunError(AvarError):
+    """A person or the system stopped the run; the message says how to go on."""
+
+    exit_code = 130
+
+
 class TeacherFault(StrEnum):
     """Why a teacher's answer is missing. The closed list of reasons a row may fail at a stage."""
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import cache
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -194,6 +195,16 @@ class Sample:
     reason: str = ""
     detail: str = ""
     verdicts: tuple[VerdictRow, ...] = ()
+
+
+def choice_letter(position: int) -> str:
+    """A, B, ... Z, AA, AB, ... for the position of a choice, from 0, as a spreadsheet's columns."""
+    letters = ""
+    position += 1
+    while position:
+        position, rest = divmod(position - 1, 26)
+        letters = ascii_uppercase[rest] + letters
+    return letters
 
 
 def rejected_at_source(

@@ -1,7 +1,7 @@
 """A run's folder: who may write there, what is finished, what it was made with.
 
 RUN/recipe.yaml        the resolved recipe
-RUN/manifest.json      when and with which versions; the funnel; every shard's SHA-256
+RUN/manifest.json      when and with which versions; the funnel; the dataset's shards with their SHA-256
 RUN/drafts/part-00000.arrow ...   one shard per partition (schemas/shards.py)
 RUN/models/            what was trained from it, where something was
 RUN/logs/              of the servers that avar started
@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,13 +23,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
 import yaml
 
-from schemas.config import Recipe, parse_recipe
+from schemas.config import Recipe, parse_recipe, read_yaml
 from schemas.errors import ConfigError, ShardError
 from schemas.records import Draft, Problem, draft_schema, draft_to_row
-from schemas.shards import ShardInfo, iterate_rows, read_shard, write_json, write_shard, write_text
+from schemas.shards import (
+    ShardInfo,
+    disk_errors,
+    iterate_rows,
+    read_shard,
+    write_json,
+    write_shard,
+    write_text,
+)
 
 RECIPE_FILE = "recipe.yaml"
 MANIFEST_FILE = "manifest.json"
@@ -48,14 +56,66 @@ def open_run(root: Path, recipe: Recipe, prompts: Mapping[str, str]) -> Iterator
         ShardError: another process is writing there, or the folder cannot be written.
     """
     _require_free(root, recipe, prompts)
-    if not (root / RECIPE_FILE).exists():
-        write_text(root / RECIPE_FILE, dump_recipe(recipe))
     with _locked(root):
-        for leftover in root.rglob(".*.tmp"):  # of a process that was killed while writing
-            leftover.unlink()
+        _require_free(root, recipe, prompts)  # somebody may have been quicker
+        _remove_leftovers(root)
         _start_manifest(root, prompts)
         write_text(root / RECIPE_FILE, dump_recipe(recipe))
         yield
+
+
+@contextmanager
+def open_curation(run: Path, out: Path, recipe: Recipe) -> Iterator[None]:
+    """Takes the folder that a run's drafts are curated into: the run's own, or one for this run alone.
+
+    Args:
+        recipe: the run's, with other thresholds perhaps; saved in `out`.
+    Raises:
+        ConfigError: the recipe asks for other drafts than the run's, or `out` holds something else.
+        ShardError: drafts are missing, or another process is writing there.
+    """
+    stored = load_run_recipe(run)
+    if stored.synthesis_key() != recipe.synthesis_key():
+        changed = _first_difference(stored.synthesis_key(), recipe.synthesis_key())
+        raise ConfigError(
+            f"{changed}: that is decided by synthesis, not by curation; run it with another --out"
+        )
+    require_whole(run)
+    identity = str(run.resolve())
+    if identity != str(out.resolve()):
+        _require_curated_from(out, identity)
+    with _locked(out):
+        write_text(out / RECIPE_FILE, dump_recipe(recipe))
+        if identity != str(out.resolve()):
+            update_manifest(out, curated_from=identity)
+        yield
+
+
+def _require_curated_from(out: Path, identity: str) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out}: a file, not a folder; choose another --out")
+    if _is_empty(out):
+        return
+    if read_manifest(out).get("curated_from") != identity:
+        raise ConfigError(f"{out}: holds something else than this run curated before; choose another --out")
+
+
+def _is_empty(root: Path) -> bool:
+    """True for a folder that holds nothing but what a killed start of avar left, or that does not exist."""
+    return not root.is_dir() or all(path.name == ".lock" or _is_leftover(path) for path in root.iterdir())
+
+
+def _is_leftover(path: Path) -> bool:
+    """A temporary file of `write_text` or of `ShardWriter`."""
+    return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None and path.is_file()
+
+
+def _remove_leftovers(root: Path) -> None:
+    """Files of a process that was killed while writing; the lock says that it is gone."""
+    for folder in (root, root / DRAFTS):
+        for path in folder.glob(".*.tmp"):
+            if _is_leftover(path):
+                path.unlink()
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -77,16 +137,18 @@ def load_run_recipe(root: Path) -> Recipe:
     """
     require_run(root)
     path = root / RECIPE_FILE
-    return parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")), where=str(path))
+    return parse_recipe(read_yaml(path), where=str(path))
 
 
 def _require_free(root: Path, recipe: Recipe, prompts: Mapping[str, str]) -> None:
     if root.exists() and not root.is_dir():
         raise ConfigError(f"{root}: a file, not a folder; choose another --out")
-    if not root.is_dir() or not any(not path.name.startswith(".") for path in root.iterdir()):
+    if _is_empty(root):
         return
     if not (root / RECIPE_FILE).is_file():
         raise ConfigError(f"{root}: not empty and not a run of avar; choose another --out")
+    if "curated_from" in read_manifest(root):
+        raise ConfigError(f"{root}: holds a dataset curated from another run; choose another --out")
     if not any((root / DRAFTS).glob("part-*.arrow")):
         return
     stored = load_run_recipe(root)
@@ -124,7 +186,7 @@ def _first_difference(old: Any, new: Any, path: str = "") -> str:
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    with (root / ".lock").open("a+") as file:
+    with opened_for_lock(root) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -133,6 +195,16 @@ def _locked(root: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+@contextmanager
+def opened_for_lock(root: Path) -> Iterator[IO[str]]:
+    """The lock file of a folder, which is made where it does not exist."""
+    with disk_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+        file = (root / ".lock").open("a+")
+    with file:
+        yield file
 
 
 def _holder(file: IO[str]) -> str:
@@ -146,7 +218,15 @@ def _holder(file: IO[str]) -> str:
 def read_manifest(root: Path) -> dict[str, Any]:
     """The manifest, {} where the run has none yet."""
     path = root / MANIFEST_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ShardError(f"{path}: not JSON ({error}); remove it and run the command again") from error
+    if not isinstance(data, dict):
+        raise ShardError(f"{path}: not a manifest; remove it and run the command again")
+    return data
 
 
 def update_manifest(root: Path, **entries: object) -> None:
@@ -213,6 +293,42 @@ def partition_done(root: Path, number: int, fingerprint: str) -> bool:
     return True
 
 
+def finish_synthesis(root: Path, partitions: Sequence[int]) -> None:
+    """Notes that every partition is drafted.
+
+    Args:
+        partitions: rows of each partition, in order.
+    Raises: ShardError: the folder holds shards of partitions that the source no longer has.
+    """
+    require_no_more_shards(root, len(partitions))
+    update_manifest(root, drafts=sum(partitions), partitions=list(partitions))
+
+
+def synthesis_finished(root: Path) -> bool:
+    """True where every partition of the run's source is drafted."""
+    return "partitions" in read_manifest(root)
+
+
+def require_whole(root: Path) -> None:
+    """Raises: ShardError: a draft shard is missing, damaged, or holds other rows than were written."""
+    paths = draft_shards(root)
+    missing = [path for number, path in enumerate(paths) if path != partition_path(root, number)]
+    known = read_manifest(root).get("partitions")
+    if known is None:
+        # Not finished: partitions may end in any order, so a gap is no loss yet.
+        return
+    if missing or len(paths) != len(known):
+        raise ShardError(
+            f"{root / DRAFTS}: {len(paths)} of {len(known)} draft shards are there; run `avar synth` again "
+            "with the same recipe and --out to make the missing ones"
+        )
+    for path, rows in zip(paths, known, strict=True):
+        if _rows(path) != rows:
+            raise ShardError(
+                f"{path}: {_rows(path)} rows, {rows} were written; remove it and synthesize again"
+            )
+
+
 def require_no_more_shards(root: Path, partitions: int) -> None:
     """Raises: ShardError: the folder holds shards of partitions that the source no longer has."""
     surplus = [path for path in draft_shards(root) if path >= partition_path(root, partitions)]
@@ -245,5 +361,4 @@ def count_drafts(root: Path) -> int:
 
 
 def _rows(path: Path) -> int:
-    with pa.memory_map(str(path)) as source:
-        return sum(batch.num_rows for batch in pa.ipc.open_stream(source))
+    return read_shard(path).num_rows

@@ -32,8 +32,13 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "rejected", "failed")
 BATCH_ROWS = 64  # rows per record batch: bounds the memory of writing rows that hold pictures
 SHARD_BYTES = 512 * 2**20  # a split's file is closed after about this much
+_CANNOT_WRITE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.EFBIG, errno.EIO, errno.EINVAL),
+}
 STAGING = ".staging"
 INDEX_FILE = "dataset_dict.json"
+STATE_FILE = "state.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class ShardWriter:
         self.rows = 0
 
     def __enter__(self) -> ShardWriter:
-        with _disk_errors(self._path):
+        with disk_errors(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._temporary.open("wb")
             self._sink = pa.PythonFile(self._file, mode="w")
@@ -85,10 +90,10 @@ class ShardWriter:
             return
         try:
             batch = pa.RecordBatch.from_pylist(self._pending, schema=self._schema)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError) as error:
             ids = [row.get("id") for row in self._pending[:1]]
             raise ShardError(f"{self._path.name}: rows from {ids} do not fit the schema: {error}") from error
-        with _disk_errors(self._path):
+        with disk_errors(self._path):
             self._stream.write_batch(batch)
         self._pending = []
 
@@ -98,7 +103,7 @@ class ShardWriter:
         try:
             if kind is None:
                 self._flush()
-                with _disk_errors(self._path):
+                with disk_errors(self._path):
                     self._stream.close()
                     self._file.flush()
                     os.fsync(self._file.fileno())
@@ -155,7 +160,11 @@ def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
 class DatasetWriter:
     """Writes the splits of a dataset in one pass and puts them in place together at the end.
 
-    Rows go to a staging folder first, so a full disk or a kill leaves the dataset that was there before.
+    Rows go to a staging folder first, so a full disk, or a kill while rows are written, leaves the dataset
+    that was there before. A kill in the moment of the exchange leaves none, which opens nowhere and is mended
+    by curating again.
+
+    Raises: ShardError: a full disk, or a folder with a split's name that is not a dataset's.
     """
 
     def __init__(self, root: Path) -> None:
@@ -166,6 +175,10 @@ class DatasetWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> DatasetWriter:
+        for split in SPLITS:
+            folder = self._root / split
+            if folder.exists() and not (folder / STATE_FILE).is_file():
+                raise ShardError(f"{folder}: not a split that avar wrote; choose another --out")
         shutil.rmtree(self._staging, ignore_errors=True)
         for split in SPLITS:
             self._start_shard(split)
@@ -211,7 +224,7 @@ class DatasetWriter:
         shutil.rmtree(self._staging, ignore_errors=True)
 
     def _put_in_place(self) -> None:
-        with _disk_errors(self._root):
+        with disk_errors(self._root):
             (self._root / INDEX_FILE).unlink(missing_ok=True)
             for split in SPLITS:
                 shutil.rmtree(self._root / split, ignore_errors=True)
@@ -242,7 +255,7 @@ def _write_split_index(folder: Path, split: str, shards: Sequence[ShardInfo]) ->
         "homepage": "",
         "license": "",
     }
-    write_json(folder / "state.json", state)
+    write_json(folder / STATE_FILE, state)
     write_json(folder / "dataset_info.json", info)
 
 
@@ -283,10 +296,17 @@ def scan(root: Path) -> pa.Table:
 
 
 def _scan_split(root: Path, split: str) -> pa.Table:
-    state = json.loads((root / split / "state.json").read_text())
-    table = pa.concat_tables([read_shard(root / split / file["filename"]) for file in state["_data_files"]])
+    table = pa.concat_tables([read_shard(path) for path in _split_files(root / split)])
     column = pa.DictionaryArray.from_arrays(pa.array([0] * len(table), pa.int32()), [split])
     return table.append_column("split", column.cast(pa.string()))
+
+
+def _split_files(folder: Path) -> list[Path]:
+    try:
+        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        return [folder / file["filename"] for file in state["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ShardError(f"{folder}: no readable {STATE_FILE}; run `avar curate {folder.parent}`") from error
 
 
 # -------------------------------------------------------------------------------------------- files
@@ -303,7 +323,7 @@ def write_text(path: Path, text: str) -> None:
     Raises: ShardError: the disk is full or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _disk_errors(path):
+    with disk_errors(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("w", encoding="utf-8") as file:
@@ -325,7 +345,8 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns what a disk refuses into a ShardError: full, read-only, a name that is too long."""
     try:
         yield
     except OSError as error:
@@ -335,7 +356,7 @@ def _disk_errors(path: Path) -> Iterator[None]:
                 f"{path}: the disk is full ({free // 2**20} MiB free); free some space and run the same "
                 "command again: finished partitions are kept"
             ) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
+        if error.errno in _CANNOT_WRITE:
             raise ShardError(f"{path}: cannot write here ({error.strerror}); choose another --out") from error
         raise
 

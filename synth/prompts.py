@@ -8,12 +8,11 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from pathlib import Path
-from string import ascii_uppercase
 
 from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from schemas.records import Problem, Stage
+from schemas.records import Problem, Stage, choice_letter
 
 STAGES = (Stage.DESCRIBE, Stage.REASON, Stage.ANCHOR)
 _FOLDER = Path(__file__).parent / "prompts"
@@ -36,16 +35,6 @@ def anchor_prompt(problem: Problem, reasoning: str) -> str:
     return _template(Stage.ANCHOR).render(
         question=problem.question, choices=problem.choices, reasoning=reasoning, letter=choice_letter
     )
-
-
-def choice_letter(position: int) -> str:
-    """A, B, ... Z, AA, AB, ... for the position of a choice, from 0."""
-    letters = ""
-    position += 1
-    while position:
-        position, rest = divmod(position - 1, 26)
-        letters = ascii_uppercase[rest] + letters
-    return letters
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,10 @@ def _image_names(data: Mapping[str, Any], columns: Columns) -> list[str]:
 def _read_image(source: FolderSource, name: str) -> Image:
     path = _resolve(source.path, name)
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode) or stat.S_ISCHR(status.st_mode):
+            raise RowError(SourceFault.IMAGE_UNREADABLE, f"{shorten(name)}: not a regular file")
+        size = status.st_size
         if size > source.max_pixels * 4 + 2**20:
             raise RowError(SourceFault.IMAGE_TOO_LARGE, f"{name}: a file of {size:,} bytes")
         data = path.read_bytes()

@@ -171,7 +171,8 @@ class Teacher:
         except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
             raise TeacherError(TeacherFault.MALFORMED, "the connection was closed in mid-answer") from error
         except aiohttp.ClientError as error:
-            raise TeacherError(TeacherFault.MALFORMED, f"{type(error).__name__}: {error}") from error
+            words = _excerpt(getattr(error, "message", ""))  # str(error) may hold the server's address
+            raise TeacherError(TeacherFault.MALFORMED, f"{type(error).__name__}: {words}") from error
         return _parse(body)
 
     def _refusal(self, response: aiohttp.ClientResponse, body: bytes) -> TeacherError:
@@ -210,6 +211,11 @@ def _authorization(settings: TeacherSettings) -> dict[str, str]:
     if not key:
         raise ConfigError(
             f"teacher.api_key_env: the environment variable {settings.api_key_env} is not set; export it"
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"teacher.api_key_env: the value of {settings.api_key_env} holds a line break or another "
+            "character that no key has"
         )
     return {"Authorization": f"Bearer {key}"}
 
@@ -256,7 +262,7 @@ def _read_answer(body: Any) -> Answer:
 def _count(body: Mapping[str, Any], name: str) -> int:
     usage = body.get("usage")
     value = usage.get(name) if isinstance(usage, Mapping) else None
-    return value if isinstance(value, int) else -1
+    return value if type(value) is int and 0 <= value < 2**63 else -1
 
 
 _FAULTS = {
@@ -291,7 +297,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _after(error: TeacherError, attempts: int) -> TeacherError:
-    if attempts == 1:
+    if attempts == 1 or not error.transient:
         return error
     return TeacherError(error.fault, f"{error} (after {attempts} attempts)", error.retry_after_s)
 

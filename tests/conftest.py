@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from flows.children import start_child, stop_child, wait_until_ready
 
 ROOT = Path(__file__).parent.parent
 OFFLINE = {
@@ -40,13 +46,30 @@ class Ran:
         return json.loads(self.out.strip().splitlines()[-1])
 
 
+@cache
+def shared_prefect() -> str:
+    """The API of one Prefect server that serves most tests' commands; it ends with the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="avar-prefect-"))
+    server, url = start_child("prefect", folder / "server.log", {"PREFECT_HOME": str(folder)})
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(stop_child, server)
+    wait_until_ready(server, f"{url}/api/health", folder / "server.log")
+    return f"{url}/api"
+
+
 def avar(
     *arguments: str | Path,
     timeout: float = 300,
     cwd: Path = ROOT,
     environment: Mapping[str, str] | None = None,
+    own_prefect: bool = False,
 ) -> Ran:
-    """Runs the real `avar` command in a process of its own."""
+    """Runs the real `avar` command in a process of its own.
+
+    Args:
+        own_prefect: let the command start a Prefect server itself instead of lending it the tests'.
+    """
+    lent = {} if own_prefect else {"PREFECT_API_URL": shared_prefect()}
     command = [sys.executable, "-m", "flows.cli", *map(str, arguments)]
     done = subprocess.run(
         command,
@@ -54,7 +77,7 @@ def avar(
         text=True,
         timeout=timeout,
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **lent, **(environment or {})},
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
@@ -73,6 +96,6 @@ class Demo:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """`avar demo --json`, run once for the whole session exactly as a person runs it."""
     root = tmp_path_factory.mktemp("demo") / "run"
-    ran = avar("demo", "--out", root, "--json")
+    ran = avar("demo", "--out", root, "--json", own_prefect=True)
     assert ran.code == 0, ran.err
     return Demo(root, ran.last_json, ran.err)

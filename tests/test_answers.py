@@ -509,3 +509,22 @@ def test_accuracy_on_labelled_pairs() -> None:
         "strong": True,
         "weak": True,
     }
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold", "choices"),
+    [
+        ("It is the area of triangle B", "15", ["12", "15", "20"]),
+        ("The larger one is circle C", "7", ["5", "6", "7"]),
+        ("I measure from point A", "1", ["1", "2"]),
+    ],
+)
+def test_a_letter_that_names_an_object_is_no_choice(prediction: str, gold: str, choices: list[str]) -> None:
+    assert not is_correct(prediction, gold, choices)
+
+
+@pytest.mark.parametrize(
+    "prediction", ["B", "(b)", "The answer is B", "Option B is right", "B is the right one"]
+)
+def test_a_letter_that_commits_is_a_choice(prediction: str) -> None:
+    assert is_correct(prediction, "15", ["12", "15", "20"])

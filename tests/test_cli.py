@@ -41,6 +41,9 @@ def assert_one_line(ran: Ran, code: int, words: str) -> None:
         (["vas", "nomodel", "/no/such"], 1, "/no/such: no such folder"),
         (["train", "sft", "demo", "--out", "x"], 2, "--data DIR"),
         (["teacher", "serve", "m", "--vllm", "/no/vllm"], 2, "make vllm-env"),
+        (["inspect", "x" * 300], 2, "is no path"),
+        (["run", "demo", "--out", "x" * 300], 2, "is no path"),
+        (["inspect", "--samples", "-8", "x"], 2, "-8"),
         (["demo", "--jsn"], 2, "No such option"),
         (["frobnicate"], 2, "No such command"),
         (["inspect", "--samples", "many", "x"], 2, "not a valid integer"),
@@ -159,6 +162,30 @@ def test_inspect_survives_a_narrow_terminal(tmp_path: Path) -> None:
 def test_control_characters_become_visible(text: str) -> None:
     assert all(character.isprintable() or character in "\n\t" for character in sanitize(text))
     assert len(sanitize(text)) == len(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PREFECT_API_URL", "foo", "no Prefect server answers there"),
+        ("XDG_CACHE_HOME", "/proc/none", "set XDG_CACHE_HOME"),
+    ],
+)
+def test_a_wrong_environment_is_one_line(tmp_path: Path, name: str, value: str, words: str) -> None:
+    arguments = ("run", "demo", "--out", tmp_path / "out", "--set", "source.count=2")
+    assert_one_line(avar(*arguments, environment={name: value}, own_prefect=True), 1, words)
+
+
+def test_a_run_whose_recipe_was_broken_says_so(tmp_path: Path) -> None:
+    sets = ("--set", "source.count=2", "--out", tmp_path / "out")
+    assert avar("synth", "demo", *sets).code == 0
+    (tmp_path / "out" / "recipe.yaml").write_text("a: [")
+    assert_one_line(avar("synth", "demo", *sets), 2, "not YAML")
+
+
+def test_a_program_that_cannot_run_is_no_vllm(tmp_path: Path) -> None:
+    (tmp_path / "vllm").write_text("text")
+    assert_one_line(avar("teacher", "serve", "m", "--vllm", tmp_path / "vllm"), 2, "make vllm-env")
 
 
 def test_every_command_has_help_with_an_example() -> None:

@@ -24,6 +24,9 @@ SCENES = {"name": "r", "source": {"kind": "scenes"}}
         (SCENES | {"source": {"kind": "scenes", "count": 0}}, "`source.count`: Input should be greater"),
         (SCENES | {"source": {"kind": "scenes", "difficulty": [0.5, 2]}}, "must rise within [0, 1]"),
         (SCENES | {"teacher": {"url": "ftp://x"}}, "neither `embedded` nor an http(s) URL"),
+        (SCENES | {"teacher": {"url": "http://"}}, "neither `embedded` nor an http(s) URL"),
+        (SCENES | {"teacher": {"url": "http://h:99999"}}, "neither `embedded` nor an http(s) URL"),
+        (SCENES | {"teacher": {"url": "http://[::1"}}, "neither `embedded` nor an http(s) URL"),
         (SCENES | {"train": {"guided": {"form": "strict"}}}, "`train.guided.form`"),
         (SCENES | {"name": "../up"}, "`name`"),
         (["a"], "a recipe is a mapping"),
@@ -103,3 +106,25 @@ def test_recipes_cannot_be_changed_in_place() -> None:
     recipe: Recipe = parse_recipe(SCENES, where="r")
     with pytest.raises(ValueError, match="frozen"):
         recipe.seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "secret"),
+    [({"url": "http://me:hunter2@h"}, "hunter2"), ({"api_key_env": "sk-hunter2"}, "hunter2")],
+)
+def test_a_secret_in_the_wrong_place_is_refused_and_not_repeated(
+    teacher: dict[str, str], secret: str
+) -> None:
+    with pytest.raises(ConfigError, match="api_key_env") as error:
+        parse_recipe(SCENES | {"teacher": teacher}, where="r")
+    assert secret not in str(error.value)
+
+
+def test_a_shipped_name_is_never_a_folder_that_happens_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "recipe.yaml").write_text("name: other\nsource: {kind: scenes, count: 3}\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("demo").name == "demo"
+    assert load_recipe("./demo").name == "other"

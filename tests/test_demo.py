@@ -38,9 +38,8 @@ def test_problems_are_accounted_for(demo: Demo) -> None:
 
 def test_most_are_accepted_and_honest_mistakes_are_not(demo: Demo) -> None:
     assert demo.result["accepted"] >= 100
-    assert len(demo.result["reasons"]) >= 2
-    assert "answer_wrong" in demo.result["reasons"]
-    assert demo.result["rejected"] > 0
+    rejected = {row["reason"] for row in rows_of(demo, "rejected")}
+    assert len(FROM_MISREADING & rejected) >= 2
 
 
 def test_the_student_learns_and_every_score_is_reported(demo: Demo) -> None:
@@ -120,15 +119,6 @@ def test_the_same_seed_gives_the_same_bytes(demo: Demo, tmp_path: Path) -> None:
         assert (demo.root / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def test_another_seed_gives_other_problems(demo: Demo, tmp_path: Path) -> None:
-    ran = avar(
-        "run", "demo", "--out", tmp_path / "other", "--set", "seed=1", "--set", "source.count=20", "--json"
-    )
-    assert ran.code == 0, ran.err
-    ids = set(scan(demo.root)["id"].to_pylist())
-    assert not ids & set(scan(tmp_path / "other")["id"].to_pylist())
-
-
 def test_inspect_tells_what_the_demo_told(demo: Demo) -> None:
     told = avar("inspect", demo.root, "--json").last_json
     for name in ("problems", "accepted", "rejected", "failed", "reasons"):
@@ -154,13 +144,6 @@ def test_a_saved_student_can_be_measured(demo: Demo) -> None:
     ran = avar("vas", demo.root / "models" / "guided", demo.root, "--json")
     assert ran.code == 0, ran.err
     assert ran.last_json["vas"] == pytest.approx(demo.result["vas_after"], rel=1e-4)
-
-
-def test_a_second_demo_in_the_same_folder_asks_no_teacher_again(demo: Demo) -> None:
-    shards = {path: path.stat().st_mtime_ns for path in demo.root.glob("drafts/part-*.arrow")}
-    ran = avar("run", "demo", "--out", demo.root, "--json")
-    assert ran.code == 0, ran.err
-    assert {path: path.stat().st_mtime_ns for path in demo.root.glob("drafts/part-*.arrow")} == shards
 
 
 def test_held_out_rows_are_decided_by_id_alone() -> None:

@@ -14,13 +14,13 @@ from tests.conftest import avar
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MiB."""
+    """A file system of 4 MiB."""
     if os.geteuid() != 0:
         pytest.skip("mounting a tmpfs needs root")
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if mount.returncode:
         pytest.skip(f"a tmpfs cannot be mounted here: {mount.stderr.decode().strip()}")
@@ -32,7 +32,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.root
 def test_a_full_disk_is_said_and_finished_partitions_are_kept(small_disk: Path) -> None:
-    sets = ("--set", "source.count=400", "--set", "partition_size=20")
+    sets = ("--set", "source.count=200", "--set", "partition_size=10")
     ran = avar("run", "demo", "--out", small_disk / "run", *sets)
     assert ran.code == 1, (ran.out, ran.err)
     assert "the disk is full" in ran.err
@@ -45,5 +45,5 @@ def test_a_full_disk_is_said_and_finished_partitions_are_kept(small_disk: Path) 
     before = {path: path.stat().st_mtime_ns for path in shards}
     again = avar("run", "demo", "--out", small_disk / "run", "--json", *sets)
     assert again.code == 0, again.err
-    assert again.last_json["problems"] == 400
+    assert again.last_json["problems"] == 200
     assert {path: path.stat().st_mtime_ns for path in shards} == before

@@ -78,12 +78,12 @@ def test_nothing_is_left_behind(tmp_path: Path, ending: signal.Signals, code: in
     assert run.returncode == code, err
     assert wait_for(lambda: not alive(children), 5), alive(children)
     if ending is not signal.SIGKILL:
-        assert err.strip().splitlines()[-1].startswith("avar: stopped; finished partitions are kept")
+        assert err.strip().splitlines()[-1].startswith("avar: stopped; finished partitions are kept in")
     assert "Traceback" not in err
 
 
 def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path: Path) -> None:
-    small = ("--set", "source.count=120", "--set", "partition_size=10", "--json")
+    small = ("--set", "source.count=60", "--set", "partition_size=6", "--json")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     command = [sys.executable, "-m", "flows.cli", "run", "demo", "--out", str(stopped), *small]
     run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -91,7 +91,7 @@ def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path: Path) -> N
     run.kill()
     run.wait()
     kept = {path: path.stat().st_mtime_ns for path in stopped.glob("drafts/part-*.arrow")}
-    assert 2 <= len(kept) <= 12
+    assert 2 <= len(kept) <= 10
     assert avar("run", "demo", "--out", stopped, *small).code == 0
     assert avar("run", "demo", "--out", whole, *small).code == 0
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())

@@ -109,6 +109,23 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
         assert not leftover.exists()
 
 
+def test_only_avars_own_leftovers_are_removed(tmp_path: Path) -> None:
+    start(tmp_path)
+    mine = [tmp_path / ".notes.tmp", tmp_path / "deep" / ".recipe.yaml.12.tmp"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    with open_run(tmp_path, recipe(), PROMPTS):
+        pass
+    assert all(path.exists() for path in mine)
+
+
+def test_hidden_files_are_files(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    with pytest.raises(ConfigError, match="not empty"), open_run(tmp_path, recipe(), PROMPTS):
+        pass
+
+
 def test_a_partition_is_done_only_for_the_same_problems(tmp_path: Path) -> None:
     items = [problem(0), failed_draft(1)]
     fingerprint = partition_fingerprint(items)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -229,3 +230,11 @@ def test_real_folders_read_whole(name: str) -> None:
     assert len(problems) >= 0.97 * len(items)
     for item in problems:
         assert item.answer_type is not AnswerType.CHOICE or item.answer in item.choices
+
+
+def test_a_pipe_is_no_picture_and_is_not_waited_for(tmp_path: Path) -> None:
+    source = folder(tmp_path, [row(image="images/pipe.png")])
+    os.mkfifo(source.path / "images" / "pipe.png")
+    found, detail = only_fault(source)
+    assert found == SourceFault.IMAGE_UNREADABLE
+    assert "not a regular file" in detail

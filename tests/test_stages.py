@@ -10,9 +10,9 @@ import pytest
 import synth.teacher
 from schemas.config import Recipe, parse_recipe
 from schemas.errors import TeacherError
-from schemas.records import Draft, Problem, SourceFault, Stage, rejected_at_source
+from schemas.records import Draft, Problem, SourceFault, Stage, choice_letter, rejected_at_source
 from synth.engine import draft_partition, open_teachers
-from synth.prompts import anchor_prompt, choice_letter, describe_prompt, prompt_hashes, reason_prompt
+from synth.prompts import anchor_prompt, describe_prompt, prompt_hashes, reason_prompt
 from synth.stages import derive_seed
 from tests.rows import problem
 from tests.stub_teacher import StubTeacher, ok, refusal

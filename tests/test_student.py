@@ -130,3 +130,13 @@ def test_a_model_that_is_not_there_is_one_line(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot be loaded") as caught:
         load_model(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "tokenizer.json", "config.json", "processor_config.json"]
+)
+def test_a_folder_that_is_not_whole_is_one_error(tmp_path: Path, name: str) -> None:
+    folder = save_student(*build_student(StudentSettings(), ["text"], seed=0), tmp_path / "m")
+    (folder / name).write_bytes(b"{")
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_model(folder)

@@ -137,7 +137,7 @@ def test_null_content_is_an_empty_text_and_not_asked_again() -> None:
     assert len(asked.stub.requests) == 1
 
 
-@pytest.mark.parametrize("usage", [None, "many", {"prompt_tokens": None}])
+@pytest.mark.parametrize("usage", [None, "many", {"prompt_tokens": None}, {"completion_tokens": 2**64}])
 def test_strange_usage_counts_as_none(usage: object) -> None:
     asked = ask([ok(usage=usage)])
     assert asked.answer is not None
@@ -183,6 +183,20 @@ def test_a_missing_key_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("TEACHER_KEY", raising=False)
     with pytest.raises(ConfigError, match="TEACHER_KEY is not set"):
         Teacher(TeacherSettings(url="http://h", api_key_env="TEACHER_KEY"))
+
+
+@pytest.mark.parametrize("key", ["with\nbreak", "caf\u00e9", "bell\x07"])
+def test_a_key_that_no_header_takes_is_said(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("TEACHER_KEY", key)
+    with pytest.raises(ConfigError, match="line break"):
+        Teacher(TeacherSettings(url="http://h", api_key_env="TEACHER_KEY"))
+
+
+@pytest.mark.parametrize("fault", [refusal(500, "broken"), "truncate", (200, b"nonsense", {})])
+def test_what_a_row_may_end_with_does_not_name_the_server(fault: Any) -> None:
+    asked = ask([fault], max_attempts=2)
+    assert asked.error is not None
+    assert "127.0.0.1" not in str(asked.error)
 
 
 def test_no_more_are_in_flight_than_allowed() -> None:

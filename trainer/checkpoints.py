@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel, ProcessorMixin
 from transformers.models.auto import processing_auto
 from transformers.utils import logging
@@ -90,12 +91,14 @@ def load_model(path: str | Path) -> tuple[PreTrainedModel, ProcessorMixin]:
         with _no_progress_bars():
             config = AutoConfig.from_pretrained(name)
             model = AutoModelForImageTextToText.from_pretrained(name, config=config)
-    except (OSError, ValueError) as error:
-        line = str(error).splitlines()[0]
+            processor = load_processor(name, config.model_type)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        # What transformers, tokenizers and safetensors raise on a folder that is not whole.
+        line = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"model {name!r}: cannot be loaded as an image-text-to-text model: {line}"
         ) from error
-    return model.eval(), load_processor(name, config.model_type)
+    return model.eval(), processor
 
 
 def load_processor(path: str | Path, model_type: str) -> ProcessorMixin:

@@ -14,6 +14,7 @@ import PIL.Image
 from transformers import BatchFeature, ProcessorMixin
 
 from schemas.errors import SpanError
+from schemas.records import choice_letter
 
 Message = dict[str, Any]
 Conversation = list[Message]
@@ -50,20 +51,17 @@ def render_question(question: str, choices: Sequence[str] | None) -> str:
     return "\n".join([question, "Choices:", *lines])
 
 
-def choice_letter(index: int) -> str:
-    """0 -> A, 25 -> Z, 26 -> AA, as a spreadsheet's columns."""
-    letters = ""
-    while index >= 0:
-        index, rest = divmod(index, 26)
-        letters, index = chr(ord("A") + rest) + letters, index - 1
-    return letters
-
-
 def open_image(image: Any) -> PIL.Image.Image:
-    """A PIL image from what a row holds: a PIL image already, or `{"bytes": ..., "path": ...}`."""
-    if isinstance(image, PIL.Image.Image):
-        return image.convert("RGB")
-    return PIL.Image.open(io.BytesIO(image["bytes"])).convert("RGB")
+    """A PIL image in RGB from what a row holds: a PIL image already, or `{"bytes": ..., "path": ...}`.
+
+    What is transparent lies on white, as on a page; black lines would vanish on black.
+    """
+    if not isinstance(image, PIL.Image.Image):
+        image = PIL.Image.open(io.BytesIO(image["bytes"]))
+    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def iterate_parts(conversation: Sequence[Message]) -> Iterator[tuple[int, dict[str, Any]]]:

