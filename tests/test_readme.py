@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,25 @@ def commands() -> list[str]:
     text = "\n".join(blocks).replace("\\\n", " ")
     lines = (line.split("  #")[0].strip() for line in text.splitlines())
     return [line for line in lines if line.startswith("avar ")]
+
+
+def test_the_demo_shown_is_the_demo(demo: Demo) -> None:
+    result = demo.result
+    shown = README.read_text()
+    line = f"problems {result['problems']} = {result['accepted']} accepted"
+    assert line in shown
+    for reason, rows in result["reasons"].items():
+        assert re.search(rf"^{reason} +{rows}$", shown, re.M), reason
+    assert losses_are_near(shown, result)
+
+
+def losses_are_near(shown: str, result: dict[str, Any]) -> bool:
+    """Floats differ a little between processors; the README's are near."""
+    found = re.search(r"LM loss ([\d.]+) -> ([\d.]+)", shown)
+    assert found
+    return (
+        abs(float(found[1]) - result["loss_first"]) < 0.1 and abs(float(found[2]) - result["loss_last"]) < 0.5
+    )
 
 
 def make_targets() -> set[str]:
