@@ -79,12 +79,12 @@ def start_child(
     return child, f"http://127.0.0.1:{port}"
 
 
-def stop_child(child: subprocess.Popen[bytes]) -> None:
+def stop_child(child: subprocess.Popen[bytes], limit_s: float = _STOP_S) -> None:
     """Asks a server to stop, and kills it and its session where it does not."""
     if child.poll() is None:
         child.terminate()
         try:
-            child.wait(_STOP_S)
+            child.wait(limit_s)
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()

@@ -67,7 +67,7 @@ def read_report(root: Path) -> RunReport:
     _agree_with_manifest(root, funnel)
     splits = _count_values(frame, "split")
     return RunReport(
-        dataset=str(root),
+        dataset=str(root.absolute()),
         problems=frame.height,
         **funnel,
         splits={split: splits.get(split, 0) for split in SPLITS},

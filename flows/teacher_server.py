@@ -14,10 +14,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flows.children import answers
+from flows.children import answers, stop_child
 from schemas.errors import ConfigError
 
 _PR_SET_PDEATHSIG = 1
+_STOP_S = 20.0  # vLLM's main process ends its engines first
 # No telemetry; on a CPU, what makes the first request quick and the engine steady.
 ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 CPU_ENVIRONMENT = {
@@ -78,7 +79,7 @@ def serve_vllm(model: str, host: str, port: int, executable: str | None, flags: 
     try:
         return server.wait()
     finally:
-        _stop(server)
+        stop_child(server, _STOP_S)
 
 
 def serve_embedded(host: str, port: int) -> None:
@@ -98,14 +99,3 @@ def _end_with_parent() -> None:
     """On Linux the kernel ends vLLM's main process with avar, however avar ends; vLLM then ends its own."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _stop(server: subprocess.Popen[bytes], limit_s: float = 20.0) -> None:
-    """Ends vLLM's main process, which ends its engines; what does not listen is killed with its session."""
-    if server.poll() is None:
-        server.terminate()
-        try:
-            server.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()

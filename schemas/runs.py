@@ -59,8 +59,8 @@ def open_run(root: Path, recipe: Recipe, prompts: Mapping[str, str]) -> Iterator
     with _locked(root):
         _require_free(root, recipe, prompts)  # somebody may have been quicker
         _remove_leftovers(root)
+        write_text(root / RECIPE_FILE, dump_recipe(recipe))  # first: it makes the folder a run
         _start_manifest(root, prompts)
-        write_text(root / RECIPE_FILE, dump_recipe(recipe))
         yield
 
 
@@ -78,7 +78,7 @@ def open_curation(run: Path, out: Path, recipe: Recipe) -> Iterator[None]:
     if stored.synthesis_key() != recipe.synthesis_key():
         changed = _first_difference(stored.synthesis_key(), recipe.synthesis_key())
         raise ConfigError(
-            f"{changed}: that is decided by synthesis, not by curation; run it with another --out"
+            f"{changed}: synthesis decides that, not curation; `avar run` with another --out does it"
         )
     require_whole(run)
     identity = str(run.resolve())

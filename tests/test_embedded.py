@@ -377,7 +377,7 @@ def _three_stages(problem: Problem) -> tuple[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0])
 def test_the_teacher_is_mostly_right_and_honestly_wrong(seed: int):
     ends: Counter[str] = Counter()
     by_family: Counter[str] = Counter()

@@ -152,3 +152,18 @@ def test_a_given_prefect_server_that_is_down_is_one_line(tmp_path: Path) -> None
     assert ran.code == 1
     assert "no Prefect server answers there" in ran.err
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_the_embedded_teacher_is_served_until_it_is_stopped(tmp_path: Path, ending: signal.Signals) -> None:
+    port, log = free_port(), tmp_path / "log"
+    command = [sys.executable, "-m", "flows.cli", "teacher", "serve", "embedded", "--port", str(port)]
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        wait_until_ready(server, f"http://127.0.0.1:{port}/v1/models", log)
+        server.send_signal(ending)
+        assert server.wait(15) in {0, 130, -ending}
+        assert "Traceback" not in log.read_text()
+    finally:
+        server.kill()

@@ -81,8 +81,11 @@ def test_a_command_of_the_readme_runs(
     # `runs/demo` is what `avar demo` left; other folders are new.
     line = line.replace("runs/demo-", f"{scratch}/demo-").replace("runs/demo", str(demo.root))
     line = line.replace("runs/", f"{scratch}/")
-    ran = avar(*shlex.split(line)[1:], cwd=scratch)
+    measures = line.startswith("avar vas")
+    ran = avar(*shlex.split(line)[1:], *(["--json"] if measures else []), cwd=scratch)
     assert ran.code == 0, ran.err
+    if measures:  # the saved student is the one that the demo measured
+        assert ran.last_json["vas"] == pytest.approx(demo.result["vas_after"], rel=1e-3)
 
 
 def test_python_blocks_run(demo: Demo) -> None:

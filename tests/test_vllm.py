@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import psutil
 import pytest
 
 from flows.children import free_port, wait_until_ready
-from flows.teacher_server import find_vllm, vllm_command, vllm_environment
+from flows.teacher_server import find_vllm
 from schemas.config import ScenesSource, StudentSettings, TeacherSettings
 from schemas.errors import ConfigError, TeacherError, TeacherFault
 from schemas.records import Image
@@ -27,7 +29,7 @@ from schemas.runs import iterate_drafts
 from schemas.shards import load_dataset_dict
 from synth.scenes import draw_problems
 from synth.teacher import Teacher, image_part, text_part
-from tests.conftest import SHARED_DATA, Ran, avar
+from tests.conftest import ROOT, SHARED_DATA, Ran, avar
 from tests.rows import png
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -60,20 +62,20 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """`vllm serve` as `avar teacher serve` starts it, on a free port, with a key."""
+    """`avar teacher serve` on a free port, with a key."""
     try:
-        vllm = find_vllm(None)
+        find_vllm(None)
     except ConfigError as error:
         pytest.skip(str(error))
     port, log = free_port(), tmp_path_factory.mktemp("vllm") / "server.log"
     flags = ("--served-model-name", "tiny", "--max-model-len", str(CONTEXT), "--api-key", KEY)
-    command = vllm_command(vllm, str(model_folder), "127.0.0.1", port, cpu=True, flags=flags)
+    serve = ("teacher", "serve", str(model_folder), "--port", str(port), "--", *flags)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "flows.cli", *serve],
+            cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=dict(vllm_environment(cpu=True)),
             start_new_session=True,
         )
     try:
@@ -84,14 +86,14 @@ def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends the server and everything in its session."""
-    if process.poll() is None:
-        process.terminate()
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    """Ends `avar teacher serve`, and checks that it ends vLLM and every process of vLLM's."""
+    started = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    process.terminate()
+    process.wait(40)
+    _, left = psutil.wait_procs(started, timeout=10)
+    for survivor in left:
+        survivor.kill()
+    assert not left
 
 
 def run_folder(server: Server, data: Path, out: Path, *sets: str, command: str = "run") -> Ran:
@@ -255,9 +257,8 @@ def test_a_server_that_dies_stops_the_run_and_loses_nothing(server: Server, tmp_
         deadline = time.monotonic() + 120
         while not list((tmp_path / "run").glob("drafts/part-*.arrow")) and time.monotonic() < deadline:
             time.sleep(0.05)
-        os.killpg(server.process.pid, signal.SIGKILL)
-
-    from threading import Thread
+        for process in psutil.Process(server.process.pid).children(recursive=True):
+            process.kill()
 
     killer = Thread(target=kill_after_the_first_shard)
     killer.start()
