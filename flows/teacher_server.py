@@ -51,13 +51,12 @@ def vllm_command(
     vllm: Path, model: str, host: str, port: int, *, cpu: bool, flags: Sequence[str] = ()
 ) -> list[str]:
     """`vllm serve` for synthesis: prefix caching on, since every stage's prompt begins alike."""
-    given = list(flags)
     command = [str(vllm), "serve", model, "--host", host, "--port", str(port), "--enable-prefix-caching"]
-    return [*command, *(CPU_FLAGS if cpu else ()), *given]
+    return [*command, *(CPU_FLAGS if cpu else ()), *flags]
 
 
 def vllm_environment(*, cpu: bool) -> Mapping[str, str]:
-    """The environment vLLM runs in. Torch's own packages shadow ours, so PYTHONPATH is not passed on."""
+    """The environment vLLM runs in. PYTHONPATH is not passed on: it names packages of this one."""
     inherited = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     return inherited | ENVIRONMENT | (CPU_ENVIRONMENT if cpu else {})
 

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -172,7 +172,6 @@ class DatasetWriter:
         self._staging = root / STAGING
         self._shards: dict[str, list[ShardInfo]] = {split: [] for split in SPLITS}
         self._open: dict[str, ShardWriter] = {}
-        self._stack = ExitStack()
 
     def __enter__(self) -> DatasetWriter:
         for split in SPLITS:

@@ -69,10 +69,10 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
 
 def test_help_answers_within_half_a_second() -> None:
     def once() -> float:
-        started = time.process_time(), time.monotonic()
+        started = time.monotonic()
         subprocess.run(
             [sys.executable, "-m", "flows.cli", "--help"], cwd=ROOT, capture_output=True, check=True
         )
-        return time.monotonic() - started[1]
+        return time.monotonic() - started
 
     assert min(once() for _ in range(3)) < 0.5
