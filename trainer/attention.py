@@ -15,16 +15,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from schemas.errors import AttentionError
-from trainer.recorder import IMAGE, RECORDER, RESPONSE, SYSTEM, USER, Recorder, visible_keys
+from trainer.kernels import attend, iterate_maps, select_masses
+from trainer.recorder import IMAGE, RECORDER, RESPONSE, SYSTEM, USER, Observe, Recorder, visible_keys
 from trainer.refusals import refuse_keywords, refuse_model, refuse_reentrant
 from trainer.regions import Regions
+from trainer.steering import STEERING, Steering, steered
 
 __all__ = [
     "IMAGE",
@@ -32,6 +33,7 @@ __all__ = [
     "SYSTEM",
     "USER",
     "Recorder",
+    "Steering",
     "attention_layers",
     "full_attention_layers",
     "is_prepared",
@@ -39,13 +41,14 @@ __all__ = [
     "prepared",
     "record",
     "restore",
+    "run_recorded",
     "start_recording",
+    "steering",
     "visible_keys",
 ]
 
 IMPLEMENTATION = "avar_recording"
 _STATE = "_avar_attention_before"
-_KERNEL_MULTIPLE = 8  # head sizes that every fused kernel takes
 
 
 def prepare(model: PreTrainedModel) -> None:
@@ -113,13 +116,16 @@ def start_recording(
     layers: Collection[int] | None = None,
     queries: Tensor | None = None,
     extra: Tensor | None = None,
+    observe: Observe | None = None,
 ) -> Recorder:
     """A recorder for the next forward pass: `model(**inputs, **recorder.keywords)`, then `check()`.
 
     Args:
         layers: which layers, by default every softmax-attention layer.
-        queries: bool [B, S], queries whose masses are wanted, by default all; the others are zero.
+        queries: bool [B, S], queries whose masses are wanted, by default all; the others are zero. Few of
+            them cost less than all.
         extra: bool [B, S, E], further sets of keys, as columns 4 and up of the masses.
+        observe: hears the full attention rows of the wanted queries, some at a time (`recorder.Observe`).
     Raises: AttentionError: the model is not prepared, has no such layer, or uses reentrant checkpointing.
     """
     if not is_prepared(model):
@@ -127,7 +133,7 @@ def start_recording(
             f"{type(model).__name__} is not prepared for recording: call attention.prepare(model)"
         )
     known = attention_layers(model)
-    unknown = sorted(set(layers or ()) - set(known))
+    unknown = sorted(set(() if layers is None else layers) - set(known))
     if unknown:
         raise AttentionError(
             f"layers {unknown} have no softmax attention; this model has it in {list(known)}"
@@ -141,6 +147,7 @@ def start_recording(
         queries_BS=queries,
         extra_BSE=extra,
         expects_gradient=gradients,
+        observe=observe,
     )
 
 
@@ -162,10 +169,47 @@ def record(
     Source: AVAR, arXiv 2603.03825, eq. 1.
     """
     recorder = start_recording(model, regions, layers=layers, queries=queries)
+    run_recorded(model, inputs, recorder)
+    return recorder.masses
+
+
+def run_recorded(model: PreTrainedModel, inputs: Mapping[str, Any], recorder: Recorder) -> None:
+    """A recorded forward pass without the language-model head, and its check."""
     kept = {name: value for name, value in inputs.items() if name not in {"labels", "use_cache"}}
     model.base_model(**kept, use_cache=False, **recorder.keywords)
     recorder.check()
-    return recorder.masses
+
+
+@contextmanager
+def steering(
+    model: PreTrainedModel,
+    image: float = 0.15,
+    system: float = 0.40,
+    renormalise: bool = False,
+    *,
+    regions: Regions | None = None,
+) -> Iterator[Steering]:
+    """Multiply attention on image keys by 1 + image, on system keys by 1 - system, while the context lasts.
+
+    Works in forward passes and inside `generate()`, with or without a cache, in every layer:
+
+        with steering(model, image=0.15, system=0.40, regions=regions):
+            model.generate(**encoded)
+
+    Args:
+        image: at least 0; 0.15 in the paper.
+        system: in [0, 1); 0, 0.05, 0.40 or 0.60 in the paper.
+        renormalise: make each query's attention sum to 1 again; the paper does not.
+        regions: of the prompts; for several batches set `.regions` of what the context gives before each. A
+            pass that is recorded (`record`, `measure_vas`) brings its own. Masses recorded under steering are
+            those of the steered attention, its factors included.
+    Raises: AttentionError: a strength out of range, a model that cannot be prepared, a static cache, or
+        regions of another batch.
+    Source: AVAR, arXiv 2603.03825, "training-free intervention".
+    """
+    state = Steering(image, system, renormalise=renormalise, regions=regions)
+    with prepared(model), steered(model, state):
+        yield state
 
 
 def _recording_attention(
@@ -178,49 +222,65 @@ def _recording_attention(
     scaling: float | None = None,
     **keywords: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """SDPA as transformers calls it, with the recorder's columns carried through it."""
+    """SDPA as transformers calls it; the recorder's masses beside it, steered where asked."""
     recorder: Recorder | None = keywords.pop(RECORDER, None)
+    state: Steering | None = keywords.pop(STEERING, None)
     layer = getattr(module, "layer_idx", None)
-    refuse_keywords(layer, keywords, recording=recorder is not None)
-    if recorder is None or layer not in recorder.layers:
+    recorded = recorder is not None and layer in recorder.layers
+    refuse_keywords(layer, keywords, recording=recorder is not None or state is not None)
+    if layer is None or not (recorded or state):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **keywords
         )
     if dropout > 0:
         raise AttentionError(f"layer {layer}: attention dropout {dropout} makes masses random: set it to 0")
-    recorder.admit(layer, query, key, keywords.get("position_ids"))
-    size = value.shape[-1]
-    columns_BSC = recorder.columns_BSC.to(value.device, value.dtype)
-    sets = columns_BSC.shape[-1]
-    output_BSHD, weights = sdpa_attention_forward(
-        module,
-        *_widen(query, key, value, columns_BSC),
-        attention_mask,
-        dropout=dropout,
-        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
-        **keywords,
-    )
+    if recorder is not None and recorded:
+        recorder.admit(layer, query, key, keywords.get("position_ids"))
+    scale: float = query.shape[-1] ** -0.5 if scaling is None else scaling
+    columns_BSC = recorder.columns_BSC.to(value.device, value.dtype) if recorder is not None else None
+    if state is not None:
+        factor_BN = state.factors(layer, recorder.regions if recorder else None, key)
+        if state.renormalise:
+            query, key = state.bias_logits(query, key, factor_BN, scale)
+        else:
+            value = state.scale_values(value, factor_BN)
+            if columns_BSC is not None:
+                columns_BSC = columns_BSC * factor_BN[..., None].to(value.dtype)
+    keywords |= {"dropout": dropout, "scaling": scale}
+    if recorder is None or columns_BSC is None or not recorded:
+        return attend(module, query, key, value, attention_mask, **keywords)[0], None
+    recorder.ceiling = state.ceiling if state else 1.0
+    return _record_layer(
+        recorder, layer, module, (query, key, value), attention_mask, columns_BSC, keywords
+    ), None
+
+
+def _record_layer(
+    recorder: Recorder,
+    layer: int,
+    module: nn.Module,
+    tensors: tuple[Tensor, Tensor, Tensor],
+    mask: Tensor | None,
+    columns_BSC: Tensor,
+    keywords: Mapping[str, Any],
+) -> Tensor:
+    """The layer's output [B, S, H, D]; its masses go to the recorder."""
+    query, key, _ = tensors
     causal = keywords.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
-    recorder.keep(layer, output_BSHD[..., size : size + sets].transpose(1, 2), attention_mask, causal)
-    return output_BSHD[..., :size].contiguous(), weights
-
-
-def _widen(
-    query_BHSD: Tensor, key_BKSD: Tensor, value_BKSD: Tensor, columns_BSC: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Q, K and V with room for the columns: zeros in Q and K change no logit, the columns stand in V.
-
-    All three get one size: fused kernels want equal head sizes, and the plain kernel that takes unequal
-    ones is ten times slower.
-    """
-    size, sets = value_BKSD.shape[-1], columns_BSC.shape[-1]
-    width = -(-max(size + sets, query_BHSD.shape[-1]) // _KERNEL_MULTIPLE) * _KERNEL_MULTIPLE
-    columns_BKSC = columns_BSC[:, None].expand(-1, value_BKSD.shape[1], -1, -1)
-    room_BKSW = F.pad(columns_BKSC, (0, width - size - sets))
-    query_BHSW = F.pad(query_BHSD, (0, width - query_BHSD.shape[-1]))
-    key_BKSW = F.pad(key_BKSD, (0, width - key_BKSD.shape[-1]))
-    return query_BHSW, key_BKSW, torch.cat([value_BKSD, room_BKSW], dim=-1)
+    plan = recorder.plan(mask, causal, key.device)
+    if plan.selection is None or plan.allowed is None or keywords.get("position_bias") is not None:
+        output_BSHD, mass_BHSC = attend(module, *tensors, mask, columns_BSC, **keywords)
+        assert mass_BHSC is not None
+        recorder.keep(layer, mass_BHSC, plan)
+        return output_BSHD
+    scaling = keywords["scaling"]
+    if recorder.observe is not None:
+        for slots, maps_BHUN in iterate_maps(query, key, plan.selection, plan.allowed, scaling=scaling):
+            recorder.observe(layer, plan.selection, slots, maps_BHUN)
+    mass_BHUC = select_masses(query, key, columns_BSC, plan.selection, plan.allowed, scaling=scaling)
+    recorder.keep(layer, plan.selection.scatter(mass_BHUC), plan)
+    return attend(module, *tensors, mask, **keywords)[0]
 
 
 def _layer_kinds(model: PreTrainedModel) -> dict[int, str]:

@@ -5,17 +5,39 @@ B rows, H heads, S tokens, C columns (one per recorded set of keys). Free of trl
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from schemas.errors import AttentionError
+from trainer.kernels import Selection, allowed_keys, may_look, prefers_selection, select_queries
 from trainer.regions import Regions
 
 RECORDER = "avar_recorder"  # the forward keyword that carries a recorder down to every layer
 SYSTEM, IMAGE, USER, RESPONSE = range(4)  # columns of a mass
 _CHUNK = 512  # queries whose visibility is worked out at one time
+_SLACK = 0.02  # bfloat16 rounds a mass of 1 by up to 0.4% and sums it in parts
+
+# Hears the attention rows of wanted queries: layer, their slots in the selection, maps [B, H, slots, N].
+Observe = Callable[[int, Selection, slice, Tensor], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How the layers that share a mask are recorded.
+
+    Attributes:
+        visible: bool [B, S, C], whether a wanted query can see any key of a set.
+        selection: the wanted queries where a second attention of theirs is cheaper (or maps are asked for),
+            None where all queries go through the model's own call.
+        allowed: the selection's rows of the mask.
+    """
+
+    visible: Tensor
+    selection: Selection | None = None
+    allowed: Tensor | None = None
 
 
 class Recorder:
@@ -26,6 +48,7 @@ class Recorder:
             where the query is padding or was not asked for.
         visible: layer -> bool [B, S, C], whether the query can see any key of the set at all. Layers with
             the same mask share one tensor.
+        ceiling: the largest mass there can be: 1, or more where steering enlarges masses.
     """
 
     def __init__(
@@ -36,17 +59,25 @@ class Recorder:
         queries_BS: Tensor | None = None,
         extra_BSE: Tensor | None = None,
         expects_gradient: bool = False,
+        observe: Observe | None = None,
     ) -> None:
-        """`extra_BSE`: further sets of keys, as columns after the four regions."""
+        """`extra_BSE`: further sets of keys, as columns after the four regions.
+
+        `observe`: called with the full attention rows of the wanted queries, some at a time.
+        """
+        self.regions = regions
         columns = [regions.columns] if extra_BSE is None else [regions.columns, extra_BSE]
         self.columns_BSC = torch.cat(columns, dim=-1)
         self.valid_BS = regions.valid
         self.wanted_BS = regions.valid if queries_BS is None else regions.valid & queries_BS
         self.layers = frozenset(layers)
         self.expects_gradient = expects_gradient
+        self.observe = observe
         self.masses: dict[int, Tensor] = {}
         self.visible: dict[int, Tensor] = {}
-        self._by_mask: list[tuple[Tensor | None, bool, Tensor]] = []
+        self.ceiling = 1.0
+        self._restricted = queries_BS is not None or observe is not None
+        self._plans: list[tuple[Tensor | None, bool, Plan]] = []
         self._admitted = False
 
     @property
@@ -82,29 +113,45 @@ class Recorder:
                 "position ids start again within a row: packed rows cannot be recorded, unpack them"
             )
 
-    def keep(self, layer: int, mass_BHSC: Tensor, mask: Tensor | None, causal: bool) -> None:
+    def plan(self, mask: Tensor | None, causal: bool, device: torch.device) -> Plan:
+        """How to record a layer with this mask; worked out once per mask."""
+        for seen, seen_causal, plan in self._plans:
+            if seen is mask and seen_causal == causal and plan.visible.device == device:
+                return plan
+        columns_BSC, wanted_BS = self.columns_BSC.to(device), self.wanted_BS.to(device)
+        visible_BSC = visible_keys(columns_BSC, mask, causal=causal) & wanted_BS[..., None]
+        plan = Plan(visible=visible_BSC)
+        if self._restricted:
+            plan = self._plan_selection(visible_BSC, wanted_BS, mask, causal)
+        self._plans.append((mask, causal, plan))
+        return plan
+
+    def _plan_selection(self, visible: Tensor, wanted_BS: Tensor, mask: Tensor | None, causal: bool) -> Plan:
+        selection = select_queries(wanted_BS)
+        most = selection.index.shape[1]
+        observed = self.observe is not None
+        if most == 0 or not (observed or prefers_selection(selection, most)):
+            return Plan(visible=visible)
+        allowed = allowed_keys(selection, mask, causal)
+        if not (observed or prefers_selection(selection, allowed.shape[-1])):
+            return Plan(visible=visible)
+        return Plan(visible=visible, selection=selection, allowed=allowed)
+
+    def keep(self, layer: int, mass_BHSC: Tensor, plan: Plan) -> None:
         """Take a layer's masses. The first write wins: a checkpoint runs the layer again in backward."""
         wanted_BS = self.wanted_BS.to(mass_BHSC.device)
-        # `where`, not a product: the row of a padding query is NaN in some kernels.
+        # `where`, not a product: the row of a padding query is NaN in some kernels. Done the second time
+        # too, since a checkpoint must save the same tensors as the first run.
         mass_BHSC = torch.where(wanted_BS[:, None, :, None], mass_BHSC.float(), 0.0)
         if layer not in self.masses:
             self.masses[layer] = mass_BHSC
-            self.visible[layer] = self._visible(mask, causal)
-
-    def _visible(self, mask: Tensor | None, causal: bool) -> Tensor:
-        for seen, seen_causal, visible_BSC in self._by_mask:
-            if seen is mask and seen_causal == causal:
-                return visible_BSC
-        visible_BSC = visible_keys(self.columns_BSC, mask, causal=causal) & self.wanted_BS[..., None]
-        self._by_mask.append((mask, causal, visible_BSC))
-        return visible_BSC
+            self.visible[layer] = plan.visible
 
     def check(self) -> None:
         """Close the recording.
 
         Raises: AttentionError: a layer is missing, or a mass is NaN or outside [0, 1].
         """
-        self._by_mask.clear()
         missing = sorted(self.layers - self.masses.keys())
         if missing:
             raise AttentionError(
@@ -116,10 +163,10 @@ class Recorder:
         device = next(iter(self.masses.values())).device
         ends = [end.to(device) for mass in self.masses.values() for end in mass.detach().aminmax()]
         low, high = torch.stack(ends[::2]).min().item(), torch.stack(ends[1::2]).max().item()
-        slack = 0.02  # bfloat16 rounds a mass of 1 by up to 0.4% and sums it in parts
-        if not (low >= -slack and high <= 1 + slack):
+        if not (low >= -_SLACK and high <= self.ceiling + _SLACK):
             raise AttentionError(
-                f"attention masses lie in [{low:.4g}, {high:.4g}], need [0, 1]: NaN or overflow?"
+                f"attention masses lie in [{low:.4g}, {high:.4g}], need [0, {self.ceiling:g}]: "
+                "NaN or overflow?"
             )
 
 
@@ -138,7 +185,6 @@ def visible_keys(columns_BSC: Tensor, mask: Tensor | None = None, *, causal: boo
     keys_BSC = columns_BSC.to(mask.device, torch.float32)
     parts = []
     for part in mask.split(_CHUNK, dim=2):
-        allowed = part if part.dtype == torch.bool else part > torch.finfo(part.dtype).min / 2
-        allowed_BQS = allowed.any(dim=1).float().expand(len(keys_BSC), -1, -1)
+        allowed_BQS = may_look(part).any(dim=1).float().expand(len(keys_BSC), -1, -1)
         parts.append(torch.bmm(allowed_BQS, keys_BSC) > 0)
     return torch.cat(parts, dim=1).to(columns_BSC.device)

@@ -23,6 +23,11 @@ _HARMLESS = frozenset(inspect.signature(sdpa_attention_forward).parameters) | {
     "output_attentions",
     "output_hidden_states",
     "output_router_logits",
+    # of the whole model; some families hand them down to every layer
+    "labels",
+    "logits_to_keep",
+    "image_sizes",
+    "batch_num_images",
 }
 _PACKED = "packed rows cannot be recorded; pad them instead"
 _REFUSED = {
