@@ -25,7 +25,7 @@ from trainer.kernels import attend, iterate_maps, select_masses
 from trainer.recorder import IMAGE, RECORDER, RESPONSE, SYSTEM, USER, Observe, Recorder, visible_keys
 from trainer.refusals import refuse_keywords, refuse_model, refuse_reentrant
 from trainer.regions import Regions
-from trainer.steering import STEERING, Steering, steered
+from trainer.steering import STEERED, STEERING, Steering, steered
 
 __all__ = [
     "IMAGE",
@@ -44,6 +44,7 @@ __all__ = [
     "run_recorded",
     "start_recording",
     "steering",
+    "steering_of",
     "visible_keys",
 ]
 
@@ -210,6 +211,14 @@ def steering(
     state = Steering(image, system, renormalise=renormalise, regions=regions)
     with prepared(model), steered(model, state):
         yield state
+
+
+def steering_of(model: PreTrainedModel) -> dict[str, float | bool] | None:
+    """The strengths that a model is steered with at this moment, None where it is not."""
+    state: Steering | None = getattr(model, STEERED, None)
+    if state is None:
+        return None
+    return {"image": state.image, "system": state.system, "renormalise": state.renormalise}
 
 
 def _recording_attention(

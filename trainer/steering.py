@@ -26,7 +26,7 @@ from schemas.errors import AttentionError
 from trainer.regions import Regions
 
 STEERING = "avar_steering"  # the forward keyword that carries it down to every layer
-_STATE = "_avar_steering"
+STEERED = "_avar_steering"  # the attribute of a steered model
 _COLUMNS = 8  # head sizes grow by as much as every fused kernel takes
 
 
@@ -109,18 +109,18 @@ def steered(model: PreTrainedModel, state: Steering) -> Iterator[Steering]:
 
     Raises: AttentionError: already steered, or a text decoder that does not hand keywords down.
     """
-    if getattr(model, _STATE, None) is not None:
+    if getattr(model, STEERED, None) is not None:
         raise AttentionError(f"{type(model).__name__} is steered already: leave the other context first")
     decoder = _decoder(model)
     hook = decoder.register_forward_pre_hook(
         lambda _, args, keywords: (args, _carry(state, args, keywords)), with_kwargs=True
     )
-    setattr(model, _STATE, state)
+    setattr(model, STEERED, state)
     try:
         yield state
     finally:
         hook.remove()
-        delattr(model, _STATE)
+        delattr(model, STEERED)
 
 
 def _decoder(model: PreTrainedModel) -> nn.Module:

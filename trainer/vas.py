@@ -6,86 +6,31 @@ Free of trl and datasets. Source: AVAR, arXiv 2603.03825, "visual attention scor
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import math
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
-import PIL.Image
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from schemas.errors import AttentionError
-from trainer.attention import prepared, start_recording
-from trainer.messages import Conversation, encode, open_image, to_messages
+from trainer.attention import prepared, start_recording, steering_of
+from trainer.messages import Conversation, encode, to_messages
 from trainer.recorder import Recorder
 from trainer.regions import Regions, find_regions
-from trainer.tallies import REGION_NAMES, RatioTally, ShareTally
+from trainer.scores import Band, HeadMaps, ResponseRatios, Rows, RowScore, VasReport, band_of
+from trainer.swaps import Swap, swap_images
+from trainer.tallies import FLOOR, REGION_NAMES, RatioTally, ShareTally, shares_by_name
 
-Band = Literal["narrow", "wide", "panoramic"]
-WIDE, PANORAMIC = 10.0, 15.0
+__all__ = ["Band", "RowScore", "VasReport", "band_of", "measure_vas"]
+
+STRETCHES = 32  # of the response, in the curve along it
+_GAINS: dict[str, Swap] = {"image_gain": "other", "blank_gain": "blank"}
 _WITHOUT_FIRST = len(REGION_NAMES)  # the extra column
-_GREY = (128, 128, 128)
-
-
-@dataclass(frozen=True, kw_only=True)
-class VasReport:
-    """Where the question looks (U: user tokens), where the answer looks (T: response tokens), and the gain.
-
-    A ratio is a query's attention on the image over its attention on the system prompt, in [0, inf). It is
-    taken over pairs of layer, head and query that can see the image, and averaged over a row, then over rows.
-
-    Attributes:
-        vas: the paper's score, the mean of the ratio over layers, heads and U.
-        band: narrow (vas < 10), wide (10 to 15) or panoramic (above 15).
-        head_averaged: the ratio of masses averaged over heads first (the reward's form).
-        ratio_of_means: mean image mass over mean system mass: one small denominator cannot carry it away.
-        median: median ratio over all pairs, exact to 1.2% (a histogram of 100 bins per decade).
-        vas_without_first_token, head_averaged_without_first_token: the first token, which often serves as a
-            sink, not counted as system.
-        user_shares, response_shares: mean share of attention, [0, 1], on image, system, user and response.
-        loss: LM loss per response token, nats; None where no row has a response.
-        image_gain, blank_gain: the loss with another problem's image, or with a grey one, minus the loss with
-            the right one, nats per response token; None where not asked for, or where all images are equal.
-        rows_used, rows_skipped: rows counted, and those left out by reason.
-        pairs_used, pairs_unseen, pairs_zero_system: pairs counted; left out because the query cannot see the
-            image or the system prompt; left out because its system mass is exactly zero.
-        row_vas: the score of each used row, for confidence intervals.
-        layers: the layers measured.
-    """
-
-    vas: float
-    band: Band
-    head_averaged: float
-    ratio_of_means: float
-    median: float
-    vas_without_first_token: float
-    head_averaged_without_first_token: float
-    user_shares: Mapping[str, float]
-    response_shares: Mapping[str, float]
-    loss: float | None
-    image_gain: float | None
-    blank_gain: float | None
-    rows_used: int
-    rows_skipped: Mapping[str, int]
-    pairs_used: int
-    pairs_unseen: int
-    pairs_zero_system: int
-    row_vas: tuple[float, ...]
-    layers: tuple[int, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
-        return asdict(self) | {"row_vas": list(self.row_vas), "layers": list(self.layers)}
-
-
-def band_of(vas: float) -> Band:
-    """The paper's bands: narrow below 10, wide from 10 to 15, panoramic above 15."""
-    if vas > PANORAMIC:
-        return "panoramic"
-    return "wide" if vas >= WIDE else "narrow"
 
 
 def measure_vas(
@@ -98,7 +43,7 @@ def measure_vas(
     gains: bool = True,
     progress: Callable[[int], object] | None = None,
 ) -> VasReport:
-    """Measure a model on sample rows. Memory does not grow with their number, but for one score a row.
+    """Measure a model on sample rows. Memory does not grow with their number, but for some figures a row.
 
     Args:
         samples: rows as in `schemas.records.sample_features`; anything with a length and an index.
@@ -109,7 +54,7 @@ def measure_vas(
         SpanError: regions that cannot be found exactly.
     Source: AVAR, arXiv 2603.03825; the gains: ours (docs/method.md).
     """
-    tally = _Tally()
+    tally = _Tally(steering_of(model))
     training = model.training
     model.eval()
     try:
@@ -139,20 +84,28 @@ def _measure_batch(
     if not seeing:
         return
     inputs, regions = _inputs(processor, list(seeing.values()), model.device)
-    recorder = start_recording(model, regions, layers=layers, extra=_without_first(regions)[..., None])
+    recorder = start_recording(
+        model,
+        regions,
+        layers=layers,
+        queries=regions.user | regions.response,
+        extra=_without_first(regions)[..., None],
+    )
     loss_B, tokens_B = _response_loss(model, inputs, regions, recorder)
     recorder.check()
-    tally.add(recorder, regions)
-    tally.add_loss("right", loss_B, tokens_B)
+    tally.add(recorder, regions, [str(rows[number].get("id", "")) for number in seeing])
+    tally.add_loss("loss", loss_B, tokens_B, range(len(seeing)))
     if not gains:
         return
-    for kind in ("other", "blank"):
-        swapped = {number: _with_images(samples, number, kind, talk) for number, talk in seeing.items()}
+    for name, kind in _GAINS.items():
+        swapped = {number: swap_images(samples, number, kind, talk) for number, talk in seeing.items()}
         kept = [place for place, talk in enumerate(swapped.values()) if talk is not None]
         if kept:
-            talks = [talk for talk in swapped.values() if talk is not None]
-            worse_B, _ = _response_loss(model, *_inputs(processor, talks, model.device))
-            tally.add_loss(kind, worse_B - loss_B[kept], tokens_B[kept])
+            inputs, regions = _inputs(processor, [talk for talk in swapped.values() if talk], model.device)
+            # A recorder that records nothing: steering learns from it which tokens are which.
+            silent = start_recording(model, regions, layers=())
+            worse_B, _ = _response_loss(model, inputs, regions, silent)
+            tally.add_loss(name, worse_B - loss_B[kept], tokens_B[kept], kept)
 
 
 def _inputs(
@@ -170,7 +123,7 @@ def _without_first(regions: Regions) -> Tensor:
 
 
 def _response_loss(
-    model: PreTrainedModel, inputs: Mapping[str, Any], regions: Regions, recorder: Recorder | None = None
+    model: PreTrainedModel, inputs: Mapping[str, Any], regions: Regions, recorder: Recorder
 ) -> tuple[Tensor, Tensor]:
     """Summed LM loss of each row's response, nats, and its number of tokens. Both [B], on the CPU.
 
@@ -179,9 +132,7 @@ def _response_loss(
     ids_BS, target_BS = inputs["input_ids"], regions.response
     starts = target_BS.any(dim=0).nonzero()
     kept = ids_BS.shape[1] - int(starts[0]) + 1 if len(starts) else 1
-    logits_BKV = model(
-        **inputs, use_cache=False, logits_to_keep=kept, **(recorder.keywords if recorder else {})
-    ).logits
+    logits_BKV = model(**inputs, use_cache=False, logits_to_keep=kept, **recorder.keywords).logits
     losses_BK = F.cross_entropy(
         logits_BKV[:, :-1].float().transpose(1, 2), ids_BS[:, ids_BS.shape[1] - kept + 1 :], reduction="none"
     )
@@ -189,102 +140,144 @@ def _response_loss(
     return torch.where(mask_BK, losses_BK, 0.0).double().sum(dim=1).cpu(), mask_BK.sum(dim=1).cpu()
 
 
-def _with_images(
-    samples: Sequence[Mapping[str, Any]], number: int, kind: str, conversation: Conversation
-) -> Conversation | None:
-    """The conversation with grey or another problem's images; None where no row has another image."""
-    own = [open_image(image) for image in samples[number]["images"]]
-    if kind == "blank":
-        images = [PIL.Image.new("RGB", image.size, _GREY) for image in own]
-    else:
-        other = _other_images(samples, number, own[0])
-        if other is None:
-            return None
-        images = [other[place % len(other)] for place in range(len(own))]
-    places = iter(images)
-    return [
-        message
-        | {
-            "content": [
-                {"type": "image", "image": next(places)} if part["type"] == "image" else part
-                for part in message["content"]
-            ]
-        }
-        for message in conversation
-    ]
-
-
-def _other_images(
-    samples: Sequence[Mapping[str, Any]], number: int, own: PIL.Image.Image
-) -> list[PIL.Image.Image] | None:
-    """The images of the next row (around the end) whose first image differs from `own`."""
-    for step in range(1, len(samples)):
-        images = samples[(number + step) % len(samples)]["images"]
-        other = [open_image(image) for image in images]
-        if other and (other[0].size != own.size or other[0].tobytes() != own.tobytes()):
-            return other
-    return None
-
-
 class _Tally:
     """Everything that is summed over the rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, steering: Mapping[str, float | bool] | None) -> None:
+        self.steering = steering
         self.skipped: Counter[str] = Counter()
         self.ratios, self.without_first = RatioTally(), RatioTally(system=_WITHOUT_FIRST)
+        self.response_ratios = RatioTally()
         self.users, self.responses = ShareTally(), ShareTally()
-        self.losses: dict[str, float] = defaultdict(float)
-        self.tokens: Counter[str] = Counter()
+        self.rows: list[RowScore] = []
+        self._bare: list[tuple[float, float]] = []  # vas and head-averaged without the first token
+        self._shares: dict[str, list[Tensor]] = {"user": [], "response": []}
         self.layers: tuple[int, ...] = ()
+        self._batch = 0  # where the last batch's rows start
 
-    def add(self, recorder: Recorder, regions: Regions) -> None:
-        """Add a recorded batch."""
+    def add(self, recorder: Recorder, regions: Regions, ids: Sequence[str]) -> None:
+        """Add a recorded batch, a row for each id."""
         has_system_B, has_user_B = regions.system.any(dim=1), regions.user.any(dim=1)
         usable_B = has_system_B & has_user_B
-        queries_BS = regions.user & usable_B[:, None]
-        used_B = self.ratios.add(recorder, queries_BS)
-        self.without_first.add(recorder, queries_BS)
-        self.users.add(recorder, queries_BS)
-        self.responses.add(recorder, regions.response & usable_B[:, None])
+        users_BS, responses_BS = (mask & usable_B[:, None] for mask in (regions.user, regions.response))
+        user, bare = self.ratios.add(recorder, users_BS), self.without_first.add(recorder, users_BS)
+        response = self.response_ratios.add(recorder, responses_BS)
+        user_BC, response_BC = self.users.add(recorder, users_BS), self.responses.add(recorder, responses_BS)
         self.skipped["no_system_turn"] += int((~has_system_B).sum())
         self.skipped["no_question"] += int((has_system_B & ~has_user_B).sum())
-        self.skipped["image_not_visible"] += int((usable_B.cpu() & ~used_B).sum())
+        self.skipped["image_not_visible"] += int((usable_B.cpu() & ~user.used).sum())
         self.layers = tuple(sorted(recorder.masses))
+        self._batch = len(self.rows)
+        named = {
+            **{name: getattr(user, kind) for name, kind in _RATIOS.items()},
+            **{f"response_{name}": getattr(response, kind) for name, kind in _RATIOS.items()},
+            **{f"{name}_share": user_BC[:, column] for name, column in _SHARES.items()},
+            **{f"response_{name}_share": response_BC[:, column] for name, column in _SHARES.items()},
+        }
+        counts = zip(regions.image.sum(dim=1).tolist(), regions.response.sum(dim=1).tolist(), strict=True)
+        for row, (images, responses) in enumerate(counts):
+            values = {name: _number(column_B[row]) for name, column_B in named.items()}
+            score = RowScore(id=ids[row], image_tokens=images, response_tokens=responses, **values)
+            self.rows.append(score)
+            if score.vas is not None:
+                self._bare.append((float(bare.mean[row]), float(bare.head_averaged[row])))
+                self._shares["user"].append(user_BC[row])
+            if score.response_image_share is not None:
+                self._shares["response"].append(response_BC[row])
 
-    def add_loss(self, kind: str, loss_B: Tensor, tokens_B: Tensor) -> None:
-        """Add summed losses, or differences of losses, of rows."""
-        self.losses[kind] += float(loss_B.sum())
-        self.tokens[kind] += int(tokens_B.sum())
-
-    def per_token(self, kind: str) -> float | None:
-        """Loss per response token, None where no token was counted."""
-        return self.losses[kind] / self.tokens[kind] if self.tokens[kind] else None
+    def add_loss(self, name: str, loss_B: Tensor, tokens_B: Tensor, places: Sequence[int]) -> None:
+        """Set summed losses, or differences of losses, of rows of the last batch, per response token."""
+        for place, loss, tokens in zip(places, loss_B.tolist(), tokens_B.tolist(), strict=True):
+            if tokens:
+                row = self._batch + place
+                self.rows[row] = replace(self.rows[row], **{name: loss / tokens, "response_tokens": tokens})
 
     def report(self) -> VasReport:
         """The report, or AttentionError where no row counts."""
-        ratios = self.ratios
-        if not ratios.row_means:
+        rows, ratios = Rows(self.rows), self.ratios
+        scored = [row for row in self.rows if row.vas is not None]
+        if not scored:
             raise AttentionError(
                 f"no row can be scored ({dict(+self.skipped)}): the score needs an image and a system turn"
             )
+        bare_vas, bare_head_averaged = (
+            math.fsum(column) / len(scored) for column in zip(*self._bare, strict=True)
+        )
         return VasReport(
-            vas=ratios.mean,
-            band=band_of(ratios.mean),
-            head_averaged=ratios.head_averaged,
-            ratio_of_means=ratios.ratio_of_means,
+            vas=rows.mean("vas"),
+            band=band_of(rows.mean("vas")),
+            head_averaged=rows.mean("head_averaged"),
+            ratio_of_means=rows.ratio("image", "system"),
             median=ratios.median,
-            vas_without_first_token=self.without_first.mean,
-            head_averaged_without_first_token=self.without_first.head_averaged,
-            user_shares=self.users.means(),
-            response_shares=self.responses.means(),
-            loss=self.per_token("right"),
-            image_gain=self.per_token("other"),
-            blank_gain=self.per_token("blank"),
-            rows_used=len(ratios.row_means),
+            geometric_mean=math.exp(rows.mean("log_ratio")),
+            floor=FLOOR,
+            pairs_floored=ratios.floored,
+            vas_without_first_token=bare_vas,
+            head_averaged_without_first_token=bare_head_averaged,
+            response=self._response(rows),
+            user_shares=self._mean_shares("user"),
+            response_shares=self._mean_shares("response"),
+            user_share_per_image_token=_per_token(scored, "image_share"),
+            response_share_per_image_token=_per_token(scored, "response_image_share"),
+            image_tokens=Rows(scored).mean("image_tokens"),
+            along_response=self.responses.along(STRETCHES),
+            heads=self._heads(),
+            loss=rows.per_token("loss"),
+            image_gain=rows.per_token("image_gain"),
+            blank_gain=rows.per_token("blank_gain"),
+            intervals=rows.intervals(),
+            rows_used=len(scored),
             rows_skipped=dict(+self.skipped),
             pairs_used=ratios.pairs,
             pairs_unseen=ratios.unseen,
             pairs_zero_system=ratios.zero_system,
-            row_vas=tuple(ratios.row_means),
             layers=self.layers,
+            steering=self.steering,
+            rows=rows.rows,
         )
+
+    def _response(self, rows: Rows) -> ResponseRatios | None:
+        if not rows.column("response_vas"):
+            return None
+        return ResponseRatios(
+            vas=rows.mean("response_vas"),
+            head_averaged=rows.mean("response_head_averaged"),
+            ratio_of_means=rows.ratio("response_image", "response_system"),
+            median=self.response_ratios.median,
+            geometric_mean=math.exp(rows.mean("response_log_ratio")),
+            pairs_used=self.response_ratios.pairs,
+        )
+
+    def _mean_shares(self, queries: str) -> dict[str, float]:
+        rows = self._shares[queries]
+        empty = torch.full((len(REGION_NAMES),), math.nan)
+        return shares_by_name(torch.stack(rows).mean(dim=0) if rows else empty)
+
+    def _heads(self) -> HeadMaps:
+        return HeadMaps(
+            vas=self.ratios.head_means(),
+            user_image=self.users.head_shares("image"),
+            user_system=self.users.head_shares("system"),
+            response_image=self.responses.head_shares("image"),
+            response_system=self.responses.head_shares("system"),
+        )
+
+
+_RATIOS = {
+    "vas": "mean",
+    "head_averaged": "head_averaged",
+    "log_ratio": "log_mean",
+    "image": "image",
+    "system": "system",
+}
+_SHARES = {"image": 1, "system": 0}
+
+
+def _number(value: Tensor) -> float | None:
+    number = float(value)
+    return None if math.isnan(number) else number
+
+
+def _per_token(rows: Sequence[RowScore], name: str) -> float:
+    found = [getattr(row, name) / row.image_tokens for row in rows if getattr(row, name) is not None]
+    return math.fsum(found) / len(found) if found else math.nan
