@@ -57,6 +57,7 @@ TEXT: dict[str, Any] = {
 }
 VISION: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "patch_size": 14}
 TOWER = VISION | {"num_hidden_layers": 1, "num_attention_heads": 2}
+SIGLIP = TOWER | {"model_type": "siglip_vision_model", "vision_use_head": False}
 QWEN_TOWER = VISION | {"depth": 2, "num_heads": 2, "out_hidden_size": 64}
 QWEN_IDS: dict[str, Any] = {
     "image_token_id": IMAGE_ID,
@@ -125,8 +126,7 @@ def llava_onevision() -> Family:
     tile, side = 28, 2  # pixels of a tile, features across it
     config = LlavaOnevisionConfig(
         text_config=TEXT | {"model_type": "qwen2"},
-        vision_config=TOWER
-        | {"model_type": "siglip_vision_model", "image_size": tile, "vision_use_head": False},
+        vision_config=SIGLIP | {"image_size": tile},
         image_token_index=IMAGE_ID,
         video_token_index=VIDEO_ID,
         image_grid_pinpoints=[[tile, tile], [tile, 2 * tile], [2 * tile, tile]],
@@ -176,18 +176,18 @@ def idefics3() -> Family:
 def gemma3() -> Family:
     """Sliding windows in two of three layers, normed queries and keys, images seen both ways within."""
     kinds = ["sliding_attention", "full_attention", "sliding_attention"]
-    windows = {"sliding_window": WINDOW, "layer_types": kinds, "query_pre_attn_scalar": 16, "head_dim": 16}
+    windows = {"sliding_window": WINDOW, "layer_types": kinds, "query_pre_attn_scalar": 12, "head_dim": 16}
     config = Gemma3Config(
         text_config=TEXT | windows,
         vision_config=TOWER | {"image_size": 28},
         mm_tokens_per_image=4,
         image_token_index=IMAGE_ID,
     )
-    model = build(Gemma3ForConditionalGeneration, config, norm=0.5)  # its norms scale by 1 + weight
+    model = build(Gemma3ForConditionalGeneration, config, norm=0.3)  # its norms scale by 1 + weight
     projection = model.model.multi_modal_projector.mm_input_projection_weight
     with torch.no_grad():
         projection.copy_(0.02 * noise(*projection.shape))  # it starts at zero: all images would be the same
-        for layer in model.get_decoder().layers:  # its layers write so much that rounding grows tenfold in each
+        for layer in model.get_decoder().layers:  # written at full size, rounding would grow with depth
             layer.post_attention_layernorm.weight.fill_(-0.8)
             layer.post_feedforward_layernorm.weight.fill_(-0.8)
     images = {"pixel_values": noise(4, 3, 28, 28)}

@@ -13,12 +13,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from torch import Tensor
-from transformers import (
-    AttentionInterface,
-    AutoConfig,
-    AutoModelForCausalLM,
-    StaticCache,
-)
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, StaticCache
 
 from schemas.errors import AttentionError
 from tests.families import (
@@ -189,9 +184,8 @@ def test_images_are_read_by_their_own_rows(name: str) -> None:
     changed = inputs | {"pixel_values": -inputs["pixel_values"]}
     with torch.no_grad():
         first, second = (run_recorded(model, kind, regions).masses for kind in (inputs, changed))
-    moved_B = torch.stack([(first[layer] - second[layer]).abs().amax(dim=(1, 2, 3)) for layer in first]).amax(
-        0
-    )
+    moved_LB = torch.stack([(first[layer] - second[layer]).abs().amax(dim=(1, 2, 3)) for layer in first])
+    moved_B = moved_LB.amax(dim=0)
     assert moved_B[NO_IMAGE] < MASS
     assert moved_B[[TWO_IMAGES, NO_SYSTEM, ORDINARY]].min() > 0.01
 
