@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 export DO_NOT_TRACK ?= 1
 
-.PHONY: help setup demo test test-vllm vllm-env lint format bench clean
+.PHONY: help setup demo test test-vllm vllm-env lint format bench bench-attention clean
 
 help:
 	@echo "make demo       the whole loop on this machine's CPU: problems, traces, dataset, SFT, VAS"
@@ -17,7 +17,8 @@ help:
 	@echo "make test-vllm  the tests against a real vLLM server"
 	@echo "make vllm-env   vLLM in an environment of its own, .venv-vllm"
 	@echo "make lint       ruff and pyright"
-	@echo "make bench      the benchmarks"
+	@echo "make bench      what the demo's parts cost"
+	@echo "make bench-attention  what attention masses cost beside plain SDPA and full maps"
 
 setup: $(STAMP)
 
@@ -46,6 +47,9 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench.pipeline
+
+bench-attention: $(STAMP)
+	$(BIN)/python -m tests.bench.attention
 
 vllm-env: $(VLLM_STAMP)
 
