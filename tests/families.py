@@ -9,7 +9,7 @@ B rows, S tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -34,7 +34,9 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
+from trainer.attention import prepared, start_recording
 from trainer.layouts import Label
+from trainer.recorder import Recorder
 from trainer.regions import Regions
 
 PAD_ID, IMAGE_ID, VIDEO_ID, START_ID, END_ID, FREE_IDS = 0, 60, 61, 62, 63, (5, 50)
@@ -311,3 +313,18 @@ def mllama() -> Any:
         image_token_index=IMAGE_ID,
     )
     return build(MllamaForConditionalGeneration, config)
+
+
+def run_recorded(model: Any, inputs: Mapping[str, Any], regions: Regions, **options: Any) -> Recorder:
+    """One recorded forward pass of the whole model."""
+    with prepared(model):
+        recorder = start_recording(model, regions, **options)
+        model(**inputs, use_cache=False, **recorder.keywords)
+        recorder.check()
+    return recorder
+
+
+def implementations(model: Any) -> dict[str, str]:
+    """The attention implementation of every part of a model."""
+    modules = model.named_modules()
+    return {path: own.config._attn_implementation for path, own in modules if hasattr(own, "config")}
