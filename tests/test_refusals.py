@@ -11,11 +11,13 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, StaticCache
 
 from schemas.errors import AttentionError
-from tests.families import implementations, run_recorded(
+from tests.families import (
     TEXT,
     case,
     family,
+    implementations,
     mllama,
+    run_recorded,
 )
 from trainer.attention import (
     _recording_attention,
