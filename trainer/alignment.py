@@ -2,17 +2,25 @@
 
 The processor replaces each image placeholder by any number of tokens, and the tokenizer may normalise
 Unicode; everything else in the decoded row must be the rendered text, character by character.
+
+C characters of the decoded row, S tokens of the row without its padding.
 """
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from schemas.errors import SpanError
-from trainer.layouts import Label, Piece
+from trainer.layouts import Piece
+
+EXPANSION = -1  # what the processor wrote in place of a placeholder, in the place of a piece's index
 
 # Tokenizers normalise Unicode before they cut it; the decoded row is in that form.
 NORMAL_FORMS: tuple[Callable[[str], str], ...] = (
@@ -28,69 +36,142 @@ def unused_character(text: str) -> str:
 
 def align(
     pieces: Sequence[Piece], masked: str, mask: str, normal: Callable[[str], str]
-) -> list[Label] | None:
-    """Labels of the row's characters, or None where the pieces do not fit.
+) -> NDArray[np.int64] | None:
+    """The index of the piece that each character of the row comes from [C], EXPANSION for images.
 
-    An image placeholder stands for at least one image token and everything up to the text that follows it.
+    An image placeholder stands for at least one image token and everything up to the text that follows it,
+    but for no special token that the template writes beside images: that is one image more.
+    Returns: None where the pieces do not fit. Raises: SpanError: they fit in more than one way.
     """
-    runs = _runs_between_images(pieces, normal)
-    first_text, first_labels = runs[0]
-    if not masked.startswith(first_text) or (len(runs) == 1 and masked != first_text):
+    texts = [normal(piece.text) for piece in pieces]
+    groups = _between_images(pieces)
+    runs = ["".join(texts[index] for index in group) for group in groups]
+    if not masked.startswith(runs[0]) or not masked.endswith(runs[-1]):
         return None
-    labels = list(first_labels)
-    for number, (text, run_labels) in enumerate(runs[1:], start=1):
-        image = masked.find(mask, len(labels))
-        if image < 0:
+    if len(runs) == 1 and masked != runs[0]:
+        return None
+    starts = _place_runs(runs, masked, mask)
+    markers = {texts[index].strip() for index, piece in enumerate(pieces) if piece.marker}
+    if starts is None or any(masked.count(one) > sum(run.count(one) for run in runs) for one in markers):
+        return None
+    owner_C = np.full(len(masked), EXPANSION)
+    for group, start, run in zip(groups, starts, runs, strict=True):
+        owner_C[start : start + len(run)] = np.repeat(group, [len(texts[index]) for index in group])
+    return owner_C
+
+
+def _between_images(pieces: Sequence[Piece]) -> list[list[int]]:
+    """The pieces before, between and after the images. Images side by side count as one."""
+    groups: list[list[int]] = [[]]
+    for index, piece in enumerate(pieces):
+        if not piece.expands:
+            groups[-1].append(index)
+        elif index == 0 or not pieces[index - 1].expands:
+            groups.append([])
+    return groups
+
+
+def _place_runs(runs: list[str], masked: str, mask: str) -> list[int] | None:
+    """Where each run of text starts: the first at the start, the last at the end, an image between any two.
+
+    The leftmost and the rightmost placing are looked for: where they agree there is no other.
+    """
+    if len(runs) == 1:
+        return [0]
+    last = len(masked) - len(runs[-1])
+    left, stop = [0], len(runs[0])
+    for run in runs[1:-1]:
+        image = masked.find(mask, stop, last)
+        left.append(masked.find(run, image + 1, last) if image >= 0 else -1)
+        if left[-1] < 0:
             return None
-        last = number == len(runs) - 1
-        start = len(masked) - len(text) if last else masked.find(text, image + 1)
-        if start <= image or not masked.endswith(text if last else ""):
-            return None
-        labels += [Label.OTHER] * (start - len(labels)) + run_labels
-    return labels
+        stop = left[-1] + len(run)
+    if masked.find(mask, stop, last) < 0:
+        return None
+    right, start = [last], last
+    for run in reversed(runs[1:-1]):
+        start = masked.rfind(run, 0, masked.rfind(mask, 0, start))
+        right.append(start)
+    if [*left, last] != [0, *right[::-1]]:
+        raise SpanError(
+            "a text between two images also stands in what the processor writes for an image, so that it "
+            "cannot be told apart: put more words between the images, or all of the text after them"
+        )
+    return [*left, last]
 
 
-def _runs_between_images(
-    pieces: Sequence[Piece], normal: Callable[[str], str]
-) -> list[tuple[str, list[Label]]]:
-    """The text before, between and after the images, with labels. Images side by side count as one."""
-    runs: list[tuple[str, list[Label]]] = [("", [])]
-    for position, piece in enumerate(pieces):
-        if piece.expands:
-            if position == 0 or not pieces[position - 1].expands:
-                runs.append(("", []))
-            continue
-        text = normal(piece.text)
-        runs[-1] = (runs[-1][0] + text, runs[-1][1] + [piece.label] * len(text))
-    return runs
+def own_tokens(
+    pieces: Sequence[Piece], owner_C: NDArray[np.int64], spans: Sequence[tuple[int, int]]
+) -> NDArray[np.int64]:
+    """The piece that every token belongs to, from the characters [start, end) it covers: int [S].
+
+    A token that holds the last characters of one region and the first of the next goes with the
+    conversation's own text rather than with what the template writes around it, else with the last character.
+    """
+    if not len(spans):
+        return owner_C[:0]
+    written = np.array([*(piece.run is not None for piece in pieces), False])[owner_C]
+    starts, ends = np.array(spans).T
+    own_C = np.maximum.accumulate(np.where(written, np.arange(len(owner_C)), -1))
+    last = np.maximum(ends - 1, 0)
+    return owner_C[np.where(own_C[last] >= starts, own_C[last], last)]
 
 
-def cuts(labels: Sequence[Label]) -> list[int]:
-    """Where responses begin: prompt and response may have been tokenized apart."""
-    return [
-        index
-        for index in range(1, len(labels))
-        if labels[index] is Label.RESPONSE and labels[index - 1] is not Label.RESPONSE
-    ]
+def check_expansions(tokenizer: Any, ids: list[int], owner_S: NDArray[np.int64]) -> None:
+    """Refuse words between an image and the conversation's text that the conversation does not hold.
+
+    Whatever a processor writes for an image starts and ends with image tokens, special tokens or whitespace.
+    Raises: SpanError: it does not.
+    """
+    added = _added_tokens(tokenizer, len(tokenizer))
+    bounds = np.flatnonzero(np.diff(owner_S == EXPANSION, prepend=False, append=False))
+    for start, stop in bounds.reshape(-1, 2).tolist():
+        for side in (ids[start:stop], ids[start:stop][::-1]):
+            first = next((token for token in side if tokenizer.decode([token]).strip()), None)
+            if first is not None and first not in added:
+                raise SpanError(
+                    f"{tokenizer.decode([first])!r} stands between an image and the text next to it, and the "
+                    "conversation does not hold it: are these its ids? (Pan and scan, which writes sentences "
+                    "around an image, has no regions: turn it off)"
+                )
 
 
-def token_ends(tokenizer: Any, text: str, ids: list[int], cuts: list[int]) -> list[int]:
-    """The end of every token in the decoded text, characters.
+@lru_cache(maxsize=4)
+def _added_tokens(tokenizer: Any, size: int) -> frozenset[int]:
+    """Ids of the tokens that no text is merged into; `size`: more may be added to a tokenizer."""
+    return frozenset(tokenizer.get_added_vocab().values())
 
+
+def token_spans(
+    tokenizer: Any, text: str, ids: list[int], render_reply: Callable[[], str]
+) -> list[tuple[int, int]]:
+    """The characters [start, end) of every token in the decoded text.
+
+    Args:
+        render_reply: the end of the row that may have been tokenized apart from the rest.
     Raises: SpanError: the ids are not what the tokenizer makes of that text.
     """
-    for bounds in ([0, len(text)], [0, *cuts, len(text)]):
-        found: list[int] = []
-        ends: list[int] = []
-        for start, stop in pairwise(bounds):
-            piece = tokenizer(
-                text[start:stop], add_special_tokens=False, return_offsets_mapping=True, verbose=False
-            )
-            found += piece["input_ids"]
-            ends += [start + end for _, end in piece["offset_mapping"]]
-        if found == ids:
-            return ends
-    raise SpanError(
-        "the row's tokens are not what the tokenizer makes of their text: were they sampled? "
-        "find the regions of the prompt and add the response's mask"
-    )
+    spans = _tokenize(tokenizer, text, ids, [0, len(text)])
+    if spans is None:
+        replies = [normal(render_reply()) for normal in NORMAL_FORMS]
+        cut = next((len(text) - len(reply) for reply in replies if text.endswith(reply)), len(text))
+        spans = _tokenize(tokenizer, text, ids, [0, cut, len(text)])
+    if spans is None:
+        raise SpanError(
+            "the row's tokens are not what the tokenizer makes of their text: were they sampled? "
+            "find the regions of the prompt and add the response's mask"
+        )
+    return spans
+
+
+def _tokenize(tokenizer: Any, text: str, ids: list[int], bounds: list[int]) -> list[tuple[int, int]] | None:
+    """The characters of every token of a text that is tokenized between the bounds; None for other ids."""
+    found: list[int] = []
+    spans: list[tuple[int, int]] = []
+    for start, stop in pairwise(bounds):
+        encoded = tokenizer(
+            text[start:stop], add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        found += encoded["input_ids"]
+        spans += [(start + first, start + end) for first, end in encoded["offset_mapping"]]
+    return spans if found == ids else None

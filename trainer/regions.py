@@ -7,21 +7,29 @@ Source: AVAR, arXiv 2603.03825, section 3; the edge cases are decided in docs/me
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import ProcessorMixin
 
 from schemas.errors import SpanError
-from trainer.alignment import NORMAL_FORMS, align, cuts, token_ends, unused_character
-from trainer.layouts import Label, Piece, Structure, build_layout, fill_layout, structure_of
-from trainer.messages import Conversation, Message, plain
-
-_LAYOUTS: dict[tuple[Any, ...], tuple[Piece, ...]] = {}
-_MAX_LAYOUTS = 256
+from trainer.alignment import (
+    NORMAL_FORMS,
+    align,
+    check_expansions,
+    own_tokens,
+    token_spans,
+    unused_character,
+)
+from trainer.layouts import Label, Piece, render_pieces, render_reply
+from trainer.messages import Conversation
+from trainer.skeleton import Structure, read_structure
 
 
 @dataclass(frozen=True)
@@ -110,124 +118,126 @@ def find_regions(
         encoded: the processor's output for them: input_ids [B, S], attention_mask [B, S] and, where the
             processor gives it, mm_token_type_ids [B, S].
     Returns: masks on the device of input_ids.
-    Raises: SpanError: a template that rewrites content, a text that holds an image token, token ids that
-        are not those of the rendered conversation, packed or truncated rows.
+    Raises: SpanError: a template that rewrites content, a text that holds an image token, images that are
+        not in the ids, token ids that are not those of the rendered conversation, packed or truncated rows,
+        padding inside a row.
     """
     ids_BS = encoded["input_ids"]
     if len(messages) != len(ids_BS):
         raise SpanError(f"{len(messages)} conversations for {len(ids_BS)} rows: packed rows have no regions")
-    valid_BS = encoded.get("attention_mask", torch.ones_like(ids_BS)).bool()
-    image_BS = _image_tokens(processor, encoded)
-    labels_BS = torch.zeros(ids_BS.shape, dtype=torch.int8)
+    valid_BS = _valid_tokens(encoded).cpu().numpy()
+    image_BS = _image_tokens(processor, encoded).cpu().numpy()
+    rows_BS = ids_BS.cpu().numpy()
+    labels_BS = np.zeros(rows_BS.shape, np.int8)
     for row, conversation in enumerate(messages):
-        keep_S = valid_BS[row].cpu()
-        ids, images = ids_BS[row].cpu()[keep_S].tolist(), image_BS[row].cpu()[keep_S].tolist()
+        keep_S = valid_BS[row]
         try:
-            labels = _label_row(processor, conversation, ids, images)
+            labels_BS[row, keep_S] = _label_row(
+                processor, conversation, rows_BS[row, keep_S], image_BS[row, keep_S]
+            )
         except SpanError as error:
             raise SpanError(f"row {row}: {error}") from error
-        labels_BS[row, keep_S] = torch.tensor(labels, dtype=torch.int8)
-    return Regions.from_labels(labels_BS.to(ids_BS.device))
+    return Regions.from_labels(torch.from_numpy(labels_BS).to(ids_BS.device))
+
+
+def _valid_tokens(encoded: Mapping[str, Any]) -> Tensor:
+    """Every token that is not padding. bool [B, S]."""
+    ids_BS = encoded["input_ids"]
+    mask = encoded.get("attention_mask")
+    if mask is None:
+        return torch.ones_like(ids_BS, dtype=torch.bool)
+    if mask.shape != ids_BS.shape:
+        raise SpanError(
+            f"attention_mask is {tuple(mask.shape)} for input_ids {tuple(ids_BS.shape)}: regions need one "
+            "value per token, rows that are not packed"
+        )
+    valid_BS = mask.bool()
+    turned_on_B = valid_BS.long().diff(dim=1, prepend=torch.zeros_like(ids_BS[:, :1])).eq(1).sum(dim=1)
+    for row in (turned_on_B != 1).nonzero().flatten().tolist():
+        raise SpanError(
+            f"row {row}: attention_mask has {int(turned_on_B[row])} runs of tokens, need 1: pad on the left "
+            "or on the right, never inside a row"
+        )
+    return valid_BS
 
 
 def _image_tokens(processor: ProcessorMixin, encoded: Mapping[str, Any]) -> Tensor:
+    """Tokens that image features replace, not the markers some processors count among them. bool [B, S]."""
+    owners = (processor.tokenizer, processor)  # Gemma 3's processor names the marker that opens an image
+    named = [getattr(owner, "image_token_id", None) for owner in owners]
+    token = next((found for found in named if found is not None), None)
     kinds_BS = encoded.get("mm_token_type_ids")
-    if kinds_BS is not None:
-        return kinds_BS == 1
-    token = getattr(processor, "image_token_id", None)
-    if token is None:
-        token = getattr(processor.tokenizer, "image_token_id", None)
-    if token is None:
+    if token is None and kinds_BS is None:
         raise SpanError(f"{type(processor).__name__} names no image token: encode with mm_token_type_ids")
-    return encoded["input_ids"] == token
+    if kinds_BS is None:
+        return encoded["input_ids"] == token
+    image_BS = kinds_BS == 1
+    feature_BS = image_BS & (encoded["input_ids"] == token) if token is not None else image_BS
+    return feature_BS if bool(feature_BS.any()) else image_BS
 
 
 def _label_row(
-    processor: ProcessorMixin, conversation: Conversation, ids: list[int], images: list[bool]
-) -> list[int]:
-    """A label for every token of one row, padding taken off."""
+    processor: ProcessorMixin,
+    conversation: Conversation,
+    ids_S: NDArray[np.int64],
+    image_S: NDArray[np.bool_],
+) -> NDArray[np.int8]:
+    """A label for every token of one row, padding taken off. int8 [S]."""
+    structure, texts = read_structure(conversation)
+    _check_images(sum(shape.images for shape in structure), int(image_S.sum()))
     tokenizer = processor.tokenizer
-    text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    text = tokenizer.decode(ids_S, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     mask = unused_character(text)
     masked = text
-    for token_id in {token for token, image in zip(ids, images, strict=True) if image}:
+    for token_id in np.unique(ids_S[image_S]).tolist():
         token = tokenizer.decode([token_id], skip_special_tokens=False)
         masked = masked.replace(token, mask * len(token))
-    labels = _label_characters(processor, conversation, masked, mask)
-    ends = token_ends(tokenizer, text, ids, cuts(labels))
-    return [
-        int(Label.IMAGE if image else labels[max(end - 1, 0)])
-        for end, image in zip(ends, images, strict=True)
-    ]
+    pieces, owner_C = _match_row(processor, conversation, structure, texts, masked, mask)
+    ids = ids_S.tolist()
+    owner_S = own_tokens(
+        pieces, owner_C, token_spans(tokenizer, text, ids, lambda: render_reply(processor, conversation))
+    )
+    check_expansions(tokenizer, ids, owner_S)
+    labels_S = np.array([*(piece.label for piece in pieces), Label.OTHER], np.int8)[owner_S]
+    labels_S[image_S] = Label.IMAGE
+    return labels_S
 
 
-def _label_characters(
-    processor: ProcessorMixin, conversation: Conversation, masked: str, mask: str
-) -> list[Label]:
-    """A label for every character of the decoded row, its image tokens masked."""
-    prompts = [False] if conversation[-1]["role"] == "assistant" else [True, False]
+def _check_images(images: int, tokens: int) -> None:
+    if images and tokens < images:
+        raise SpanError(
+            f"the conversation holds {images} images, its ids {tokens or 'no'} image token(s): encode the "
+            "conversation with its images, keep mm_token_type_ids, and do not truncate"
+        )
+    if tokens and not images:
+        raise SpanError(
+            f"the ids hold {tokens} image tokens, the conversation no image: was its image part left out, or "
+            "does a text hold an image token?"
+        )
+
+
+def _match_row(
+    processor: ProcessorMixin,
+    conversation: Conversation,
+    structure: Structure,
+    texts: list[str],
+    masked: str,
+    mask: str,
+) -> tuple[list[Piece], NDArray[np.int64]]:
+    """The rendered conversation in pieces, and the piece of every character of the row. int [C]."""
+    prompts = [False] if structure[-1].role == "assistant" else [True, False]
     bos = processor.tokenizer.bos_token or ""
-    for add_generation_prompt in prompts:
-        pieces = _render_pieces(processor, conversation, add_generation_prompt)
+    for prompt in prompts:
+        pieces = render_pieces(processor, conversation, structure, texts, prompt)
         if bos and masked.startswith(bos) and not pieces[0].text.startswith(bos):
             pieces = [Piece(text=bos, label=Label.OTHER), *pieces]
         for normal in NORMAL_FORMS:
-            labels = align(pieces, masked, mask, normal)
-            if labels is not None:
-                return labels
+            owner_C = align(pieces, masked, mask, normal)
+            if owner_C is not None:
+                return pieces, owner_C
+    images, runs = sum(shape.images for shape in structure), len(re.findall(f"{mask}+", masked))
     raise SpanError(
-        "the token ids are not those of the rendered conversation: was it truncated, packed, encoded with "
-        "another template, or does a text hold an image token?"
+        f"the token ids ({runs} runs of image tokens) are not those of the rendered conversation ({images} "
+        "images): was it truncated, packed or encoded with another template, or does a text hold an image "
+        "token?"
     )
-
-
-def _render_pieces(
-    processor: ProcessorMixin, conversation: Conversation, add_generation_prompt: bool
-) -> list[Piece]:
-    """The conversation as the template writes it, cut into labelled pieces."""
-    structure = structure_of(conversation)
-    rendered = _render(processor, plain(conversation), add_generation_prompt)
-    for fresh in (False, True):  # a layout may age: some templates write today's date
-        layout = _layout(processor, structure, add_generation_prompt, fresh)
-        pieces = fill_layout(layout, conversation, rendered)
-        if pieces is not None:
-            return pieces
-    raise SpanError(
-        "the chat template rewrites content: put back into what it writes around the texts, they do not "
-        "give what it renders"
-    )
-
-
-def _render(processor: ProcessorMixin, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-    rendered: Any = processor.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
-    )
-    return rendered
-
-
-def _layout(
-    processor: ProcessorMixin, structure: Structure, add_generation_prompt: bool, fresh: bool
-) -> tuple[Piece, ...]:
-    tokenizer = processor.tokenizer
-    template = getattr(processor, "chat_template", None) or tokenizer.chat_template
-    specials = tuple(tokenizer.all_special_tokens)
-    key = (str(template), specials, structure, add_generation_prompt)
-    if fresh or key not in _LAYOUTS:
-        while len(_LAYOUTS) >= _MAX_LAYOUTS:
-            _LAYOUTS.pop(next(iter(_LAYOUTS)))
-        _LAYOUTS[key] = build_layout(
-            lambda messages, prompt: _render(processor, messages, prompt),
-            structure,
-            add_generation_prompt=add_generation_prompt,
-            bos=tokenizer.bos_token or "",
-            special_tokens=specials,
-            placeholders=_placeholders(processor),
-        )
-    return _LAYOUTS[key]
-
-
-def _placeholders(processor: ProcessorMixin) -> tuple[str, ...]:
-    owners = (processor, processor.tokenizer)
-    names = ("boi_token", "image_token", "fake_image_token")
-    found = [getattr(owner, name, None) for name in names for owner in owners]
-    return tuple(dict.fromkeys(token for token in found if isinstance(token, str) and token))

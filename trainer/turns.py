@@ -1,49 +1,32 @@
 """The turns of a conversation in what a chat template renders.
 
-A template is a program: nothing about its output may be assumed. The conversation is rendered with a unique
-sentinel in place of every text (its skeleton), and each turn's bounds are found by rendering prefixes of the
-skeleton and by replacing one turn's content at a time.
+A template is a program: nothing about its output may be assumed. The skeleton of the conversation
+(trainer/skeleton.py) is rendered, and each turn's bounds are found by replacing one message's content at a
+time and by ending the conversation at it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-
-from jinja2 import TemplateError
+from functools import cached_property
 
 from schemas.errors import SpanError
-from trainer.messages import Conversation, Message
+from trainer.messages import Message
+from trainer.skeleton import ROLES, Label, Render, Structure, find_marks, make_skeleton
 
-
-class Label(IntEnum):
-    """Which region a token belongs to (METHOD: "Token regions"). Padding is 0."""
-
-    PAD = 0
-    OTHER = 1
-    SYSTEM = 2
-    IMAGE = 3
-    USER = 4
-    RESPONSE = 5
-
-
-ROLES = {"system": Label.SYSTEM, "user": Label.USER, "assistant": Label.RESPONSE}
-TEXT, EMPTY, IMAGE = "text", "empty", "image"
-Structure = tuple[tuple[str, tuple[str, ...] | str], ...]
-Render = Callable[[Sequence[Message], bool], str]
+PROBE = "\ue0f2"  # what stands for a content that is replaced
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One message in the skeleton: its sentinels, and the characters [start, end) it covers.
+    """One message in the rendered skeleton: the characters [start, end) it covers.
 
-    `header` and `tail` bound its content: what lies between is text parts and image placeholders.
-    `end` is None where the template folds the message into the next one (Gemma's system text).
+    `header` and `tail` bound its content: what lies between is text and image placeholders.
+    `end` is None where the template writes the message into the next one (Gemma's system text).
     """
 
     label: Label
-    parts: tuple[int, ...]
     images: int
     start: int
     header: int
@@ -51,149 +34,102 @@ class Turn:
     end: int | None
 
 
-def structure_of(conversation: Conversation) -> Structure:
-    """Roles and kinds of parts: conversations of one structure share a layout.
-
-    Raises: SpanError: a role or a kind of part that has no region.
-    """
-    turns: list[tuple[str, tuple[str, ...] | str]] = []
-    for index, message in enumerate(conversation):
-        role, content = message["role"], message["content"]
-        if role not in ROLES:
-            raise SpanError(f"message {index}: role {role!r} has no region: use one of {', '.join(ROLES)}")
-        if isinstance(content, str):
-            turns.append((role, TEXT if content else EMPTY))
-        else:
-            turns.append((role, tuple(_kind_of(part, index) for part in content)))
-    if not turns or turns[0][0] == "assistant":
-        raise SpanError(
-            "a conversation starts with a system or a user message: its turns cannot be told apart"
-        )
-    return tuple(turns)
-
-
-def _kind_of(part: Message, index: int) -> str:
-    if part["type"] == "text":
-        return TEXT if part["text"] else EMPTY
-    if part["type"] == "image":
-        return IMAGE
-    raise SpanError(
-        f"message {index}: a part of type {part['type']!r} has no region: use text and image parts"
-    )
-
-
-def _sentinel(part: int) -> str:
-    return f"\ue0f0{part}\ue0f1"
-
-
-def count_texts(structure: Structure) -> int:
-    """Number of text parts that are not empty."""
-    return sum(kinds == TEXT if isinstance(kinds, str) else kinds.count(TEXT) for _, kinds in structure)
-
-
-def make_skeleton(structure: Structure) -> list[Message]:
-    """A conversation of this structure, a unique sentinel in place of every text that is not empty."""
-    number = 0
-    messages: list[Message] = []
-    for role, kinds in structure:
-        parts: list[Message] = []
-        for kind in [kinds] if isinstance(kinds, str) else kinds:
-            parts.append({"type": "image"} if kind == IMAGE else {"type": "text", "text": ""})
-            if kind == TEXT:
-                parts[-1]["text"] = _sentinel(number)
-                number += 1
-        messages.append({"role": role, "content": parts[0]["text"] if isinstance(kinds, str) else parts})
-    return messages
-
-
-def find_sentinels(text: str, count: int) -> list[tuple[int, int]]:
-    """(start, end) of each sentinel in a rendered skeleton, characters.
-
-    Raises: SpanError: a text is dropped or repeated.
-    """
-    places = []
-    for part in range(count):
-        sentinel = _sentinel(part)
-        found = text.count(sentinel)
-        if found != 1:
-            raise SpanError(
-                f"the chat template writes text part {part} {found} times, need exactly once: "
-                "regions need a template that neither drops nor repeats a text"
-            )
-        start = text.index(sentinel)
-        places.append((start, start + len(sentinel)))
-    return places
-
-
 class TurnFinder:
     """Finds the bounds of every turn in a rendered skeleton by rendering variations of it."""
 
-    def __init__(
-        self,
-        render: Render,
-        skeleton: list[Message],
-        structure: Structure,
-        text: str,
-        places: list[tuple[int, int]],
-        add_generation_prompt: bool,
-    ) -> None:
-        self.render, self.skeleton, self.structure = render, skeleton, structure
-        self.text, self.places, self.add_generation_prompt = text, places, add_generation_prompt
-        self.user_header = self._find_user_header()
+    def __init__(self, render: Render, structure: Structure, prompt: bool) -> None:
+        self.render, self.structure, self.prompt = render, structure, prompt
+        self.skeleton, self.marks = make_skeleton(structure)
+        self.text = render(self.skeleton, prompt)
+        self.places = find_marks(self.text, self.marks, structure)
 
     def find(self) -> list[Turn]:
-        """The turns, in order. Raises: SpanError: a turn's text is dropped or repeated."""
+        """The turns, in order. Raises: SpanError: a turn cannot be told from its neighbours."""
         turns: list[Turn] = []
-        start = first_part = 0
-        for index, (role, kinds) in enumerate(self.structure):
-            kinds = (kinds,) if isinstance(kinds, str) else kinds
-            parts = tuple(range(first_part, first_part + kinds.count(TEXT)))
-            header, tail = self._content_bounds(index)
-            end = self._turn_end(index, parts)
-            turns.append(Turn(ROLES[role], parts, kinds.count(IMAGE), start, header, tail, end))
+        start = 0
+        for index, shape in enumerate(self.structure):
+            header, tail = self._contents.get(index, (start, start))
+            end = self._find_end(index, start) if index in self._contents else start
+            turns.append(Turn(ROLES[shape.role], shape.images, start, header, tail, end))
             start = start if end is None else end
-            first_part += len(parts)
         return turns
 
-    def _content_bounds(self, index: int) -> tuple[int, int]:
-        """Where the content of a turn starts and stops: what stays when its content is replaced."""
-        probe, mark = list(self.skeleton), "\ue0f2"
-        whole = isinstance(self.skeleton[index]["content"], str)
-        content = mark if whole else [{"type": "text", "text": mark}]
-        probe[index] = {"role": self.skeleton[index]["role"], "content": content}
-        rendered = self.render(probe, self.add_generation_prompt)
-        if rendered.count(mark) != 1:
+    @cached_property
+    def _contents(self) -> dict[int, tuple[int, int]]:
+        """Where the content of each message starts and stops, but for messages that are not written."""
+        written = [index for index in range(len(self.structure)) if not self._vanishes(index)]
+        return {index: self._content(self.skeleton, index, self.text, self.prompt) for index in written}
+
+    def _vanishes(self, index: int) -> bool:
+        """The template writes nothing at all for a message without a word."""
+        marks = zip(self.marks, self.places, strict=True)
+        if self.structure[index].images or any(place and mark.message == index for mark, place in marks):
+            return False
+        return self._try([*self.skeleton[:index], *self.skeleton[index + 1 :]], self.prompt) == self.text
+
+    def _content(self, messages: list[Message], index: int, text: str, prompt: bool) -> tuple[int, int]:
+        """Where the content of a message starts and stops: what stays when it is replaced."""
+        around = self._around(messages, index, prompt)
+        if around is None:
             raise SpanError(f"the chat template drops or repeats the text of message {index}")
-        before, after = rendered.split(mark)
-        header = common_prefix(self.text, before)
-        return header, max(header, len(self.text) - common_suffix(self.text, after))
+        header = common_prefix(text, around[0])
+        return header, max(header, len(text) - common_suffix(text, around[1]))
 
-    def _turn_end(self, index: int, parts: tuple[int, ...]) -> int | None:
-        prefix = self._try(self.skeleton[: index + 1])
-        if prefix is not None and self.text.startswith(prefix) and all(_sentinel(p) in prefix for p in parts):
-            return len(prefix)
-        if index + 1 < len(self.structure) and parts and self.structure[index + 1][0] == "user":
-            stop = self._content_bounds(index + 1)[0]
-            between = self.text[self.places[parts[-1]][1] : stop]
-            if self.user_header and between.endswith(self.user_header):
-                return stop - len(self.user_header)
-        return None if index + 1 < len(self.structure) else len(self.text)
-
-    def _find_user_header(self) -> str | None:
-        """What opens a user turn that is not the first, so that nothing else can be mixed into it."""
-        turns = [(role, (TEXT,)) for role in ("user", "assistant", "user")]
-        probe = make_skeleton(tuple(turns))
-        whole, prefix = self._try(probe), self._try(probe[:2])
-        if whole is None or prefix is None or not whole.startswith(prefix) or _sentinel(2) not in whole:
+    def _around(self, messages: list[Message], index: int, prompt: bool) -> tuple[str, str] | None:
+        """What the template writes before and after the content of a message."""
+        message = _say(messages[index], messages[index]["role"], PROBE)
+        written = self._try([*messages[:index], message, *messages[index + 1 :]], prompt)
+        if written is None or written.count(PROBE) != 1:
             return None
-        return whole[len(prefix) : whole.index(_sentinel(2))]
+        before, after = written.split(PROBE)
+        return before, after
 
-    def _try(self, messages: list[Message]) -> str | None:
+    def _find_end(self, index: int, start: int) -> int | None:
+        """Where the turn ends that begins at `start`; None where it is written into the next one."""
+        header, tail = self._contents[index]
+        after = next((other for other in self._contents if other > index), None)
+        if after is None and not self.prompt:
+            return len(self.text)
+        role, next_role = self.structure[index].role, None if after is None else self.structure[after].role
+        stop = len(self.text) if after is None else self._contents[after][0]
+        gap = self.text[tail:stop]
+        if role == "system" and self.opener and self.opener in self.text[start:header]:
+            return None
+        around = self._around(self.skeleton[: index + 1], index, False)
+        if around is not None and gap.startswith(around[1]):
+            return tail + len(around[1])
+        if next_role == "user" and self.opener and gap.endswith(self.opener):
+            return stop - len(self.opener)
+        raise SpanError(
+            f"message {index} ({role}): the chat template goes on with {gap!r}, which does not tell where "
+            "the turn ends: train with a template that ends a turn in the same way wherever it stands"
+        )
+
+    @cached_property
+    def opener(self) -> str | None:
+        """What opens a user turn that is not the first, so that nothing else can be mixed into it."""
+        user = next((message for message in self.skeleton if message["role"] == "user"), None)
+        if user is None:
+            return None
+        talk = [user, _say(user, "assistant", "ok"), user]
+        text, around = self._try(talk, False), self._around(talk[:2], 1, False)
+        if text is None or around is None:
+            return None
+        gap = text[self._content(talk, 1, text, False)[1] : self._content(talk, 2, text, False)[0]]
+        return gap[len(around[1]) :] if gap.startswith(around[1]) else None
+
+    def _try(self, messages: Sequence[Message], prompt: bool) -> str | None:
         """The template's output, or None where it refuses these messages."""
         try:
-            return self.render(messages, False)
-        except (TemplateError, IndexError, KeyError):
+            return self.render(messages, prompt)
+        except SpanError:
             return None
+
+
+def _say(like: Message, role: str, text: str) -> Message:
+    """A message of one text, its content a string where that of `like` is one."""
+    whole = isinstance(like["content"], str)
+    return {"role": role, "content": text if whole else [{"type": "text", "text": text}]}
 
 
 def common_prefix(left: str, right: str) -> int:
