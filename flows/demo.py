@@ -53,6 +53,7 @@ def _result(report: RunReport, comparison: Comparison) -> dict[str, Any]:
         "image_gain_control": control.image_gain if control else None,
         "loss_first": comparison.sft.loss_first,
         "loss_last": comparison.sft.loss_last,
+        "warnings": list(comparison.sft.warnings),
         "dataset": report.dataset,
     }
 

@@ -5,13 +5,17 @@ Torch, transformers and trl are imported when a function runs, never with this m
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.progress import step
+from flows.text import sanitize
 from schemas.config import Recipe
 from schemas.errors import ConfigError, ShardError
 from schemas.shards import load_dataset_dict, write_json
@@ -43,8 +47,9 @@ def train_run(recipe: Recipe, data: Path, out: Path, *, guided: bool = True) -> 
     """
     rows = load_rows(data, "train")
     _require_empty(out)
+    held_out = load_dataset_dict(data)["validation"]
     model, processor = open_model(recipe, rows)
-    return _train(recipe, rows, model, processor, out, "train", guided=guided)
+    return _train(recipe, rows, held_out, model, processor, out, "train", guided=guided)
 
 
 def compare(recipe: Recipe, data: Path, out: Path) -> Comparison:
@@ -61,7 +66,9 @@ def compare(recipe: Recipe, data: Path, out: Path) -> Comparison:
         folder = out / name
         shutil.rmtree(folder, ignore_errors=True)
         model, processor = open_model(recipe, train_rows)
-        report = _train(recipe, train_rows, model, processor, folder, f"SFT {name}", guided=name == "guided")
+        report = _train(
+            recipe, train_rows, held_out, model, processor, folder, f"SFT {name}", guided=name == "guided"
+        )
         arms[name] = score(model, processor, held_out, recipe.train.vas_samples, f"VAS {name}")
         sft = sft or report
     assert sft is not None
@@ -87,22 +94,31 @@ def training_texts(rows: datasets.Dataset) -> list[str]:
     ]
 
 
-def score(model: Any, processor: Any, rows: datasets.Dataset, limit: int, title: str) -> VasReport:
-    """The Visual Attention Score over the first `limit` rows."""
+def score(
+    model: Any,
+    processor: Any,
+    rows: datasets.Dataset,
+    limit: int,
+    title: str,
+    *,
+    batch_size: int = 8,
+    layers: Collection[int] | None = None,
+    gains: bool = True,
+) -> VasReport:
+    """The Visual Attention Score over the first `limit` rows, which are decoded as they are needed."""
     from trainer.vas import measure_vas
 
-    samples = [rows[position] for position in range(min(limit, len(rows)))]
+    samples: Any = rows.select(range(min(limit, len(rows))))
     with step(title, len(samples)) as reporter:
-        return measure_vas(model, processor, samples, progress=reporter.advance)
-
-
-def score_run(model_path: str, data: Path, limit: int) -> VasReport:
-    """The score of a saved model on a dataset's held-out rows, on its train rows where none is held out."""
-    rows = load_rows(data, "validation", fallback="train")
-    from trainer.student import load_model
-
-    model, processor = load_model(model_path)
-    return score(model, processor, rows, limit, "VAS")
+        return measure_vas(
+            model,
+            processor,
+            samples,
+            batch_size=batch_size,
+            layers=layers,
+            gains=gains,
+            progress=reporter.advance,
+        )
 
 
 def load_rows(data: Path, split: str, fallback: str | None = None) -> datasets.Dataset:
@@ -120,22 +136,58 @@ def load_rows(data: Path, split: str, fallback: str | None = None) -> datasets.D
 
 
 def _train(
-    recipe: Recipe, rows: datasets.Dataset, model: Any, processor: Any, out: Path, title: str, *, guided: bool
+    recipe: Recipe,
+    rows: datasets.Dataset,
+    held_out: datasets.Dataset,
+    model: Any,
+    processor: Any,
+    out: Path,
+    title: str,
+    *,
+    guided: bool,
 ) -> SftReport:
+    """One training; what it warns of is a line on standard error at once."""
+    from trainer import watch
     from trainer.sft import train_sft
 
-    with step(title, recipe.train.steps) as reporter:
+    with step(title, recipe.train.steps) as reporter, _said_on_stderr(watch.LOG, title):
 
         def heard(number: int, total: int, metrics: Mapping[str, float]) -> None:
             loss = metrics.get("loss")
             reporter.advance(1, f"loss {loss:.3f}" if loss is not None else "")
 
         report = train_sft(
-            model, processor, rows, recipe.train, seed=recipe.seed, out_dir=out, guided=guided, progress=heard
+            model,
+            processor,
+            rows,
+            recipe.train,
+            seed=recipe.seed,
+            out_dir=out,
+            guided=guided,
+            held_out=held_out,
+            progress=heard,
         )
     settings = {"recipe": recipe.name, "seed": recipe.seed, "train": recipe.train.model_dump(mode="json")}
     write_json(out / TRAINING_FILE, settings | report.to_dict())
     return report
+
+
+@contextmanager
+def _said_on_stderr(logger: logging.Logger, title: str) -> Iterator[None]:
+    """What `logger` is told inside is one line on standard error, above a progress bar where one stands."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(f"avar: {title}: {sanitize(record.getMessage())}", file=sys.stderr, flush=True)
+
+    handler, propagated = Lines(), logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False  # Prefect's own handler would say it again
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagated
 
 
 def _require_empty(out: Path) -> None:

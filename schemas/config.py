@@ -173,6 +173,21 @@ class TrainSettings(Settings):
     )
     control: bool = Field(default=True, description="train a second model without the guided loss")
     vas_samples: int = Field(default=32, ge=1, description="held-out rows the score is measured on")
+    diagnostics_every: int = Field(
+        default=25,
+        ge=0,
+        description="steps between two readings of shares, effective image tokens and gradient norms; the "
+        "first step is always read; 0: never",
+    )
+    watch_every: int = Field(
+        default=50,
+        ge=0,
+        description="steps between two measurements of the held-out image gain, besides before the first "
+        "step and after the last; 0: never",
+    )
+    watch_rows: int = Field(
+        default=16, ge=4, description="held-out rows the gain is measured on; with fewer, noise is unknown"
+    )
 
 
 class Recipe(Settings):

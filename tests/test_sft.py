@@ -11,6 +11,7 @@ import torch
 from schemas.config import GuidedLossSettings, TrainSettings
 from schemas.errors import AttentionError, SpanError
 from tests.tiny import SETTINGS, make_dataset, make_row, new_student
+from tests.train_in_processes import rows as uneven_rows
 from trainer.attention import is_prepared, prepared, start_recording
 from trainer.data import REGION_LABELS, RegionCollator, sft_dataset, to_messages
 from trainer.losses import attention_guided_loss
@@ -20,6 +21,13 @@ from trainer.sft import GuidedSFTTrainer, SftReport, _arguments, train_sft
 from trainer.student import load_model
 from trainer.vas import measure_vas
 
+# What does not depend on how a step's rows are dealt out over micro-batches and processes.
+FIGURES = {
+    *("loss", "loss_lm", "enhance", "suppress", "image_share", "system_share", "grad_norm"),
+    *("sequences", "without_queries", "without_image", "without_system"),
+    *("user_image_share", "user_system_share", "response_image_share", "response_system_share"),
+    "effective_image_tokens",
+}
 TRAIN = TrainSettings(student=SETTINGS, steps=12, batch_size=4, learning_rate=3e-3)
 
 
@@ -27,11 +35,20 @@ def settings_with(guided_loss: dict[str, Any] | None = None, **changes: Any) -> 
     return TrainSettings.model_validate(TRAIN.model_dump() | changes | {"guided": guided_loss or {}})
 
 
-def trained(tmp_path: Path, guided: bool, **changes: Any) -> tuple[Any, SftReport]:
+def trained(
+    tmp_path: Path, guided: bool, rows: Any = None, held_out: Any = None, **changes: Any
+) -> tuple[Any, SftReport]:
+    """A new student after a training on `rows`, 16 ordinary ones by default, and the report."""
     model, processor = new_student()
-    settings = settings_with(**changes)
     report = train_sft(
-        model, processor, make_dataset(16), settings, seed=3, out_dir=tmp_path / str(guided), guided=guided
+        model,
+        processor,
+        make_dataset(16) if rows is None else rows,
+        settings_with(**changes),
+        seed=3,
+        out_dir=tmp_path / str(guided),
+        guided=guided,
+        held_out=held_out,
     )
     return model, report
 
@@ -45,6 +62,7 @@ def make_trainer(tmp_path: Path, **changes: Any) -> Any:
         train_dataset=sft_dataset(make_dataset(8)),
         processing_class=processor,
         guided=settings.guided,
+        diagnostics_every=settings.diagnostics_every,
     )
 
 
@@ -127,13 +145,44 @@ def test_a_step_is_the_lm_loss_plus_the_term_of_one_forward(tmp_path: Path) -> N
     assert max(largest) > 0
 
 
-def test_accumulating_gradients_changes_no_loss(tmp_path: Path) -> None:
-    """Four rows at once, or two and two: the logged language-model loss of a step is the same."""
-    _, whole = trained(tmp_path / "a", guided=True, steps=2)
-    _, halves = trained(tmp_path / "b", guided=True, steps=2, batch_size=2, gradient_accumulation=2)
-    assert halves.history[0]["loss_lm"] == pytest.approx(whole.history[0]["loss_lm"], rel=1e-4)
-    for name in ("loss", "enhance", "suppress"):
-        assert halves.history[0][name] == pytest.approx(whole.history[0][name], rel=1e-3)
+def test_accumulating_gradients_changes_no_step(tmp_path: Path) -> None:
+    """Four rows at once, or two and two: the same step, though the halves differ in tokens and in images."""
+    changes: dict[str, Any] = {
+        "rows": uneven_rows(),
+        "steps": 4,
+        "diagnostics_every": 2,
+        "learning_rate": 1e-3,
+    }
+    model, whole = trained(tmp_path / "a", guided=True, **changes)
+    other, halves = trained(tmp_path / "b", guided=True, **changes, batch_size=2, gradient_accumulation=2)
+    assert {entry["without_image"] for entry in whole.history} == {0, 1}
+    for one, two in zip(whole.history, halves.history, strict=True):
+        assert one.keys() == two.keys()
+        for name in FIGURES & one.keys():
+            assert two[name] == pytest.approx(one[name], rel=1e-4, abs=1e-6), (
+                f"step {one['step']:.0f}: {name}"
+            )
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_the_control_accumulates_gradients_alike(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"rows": uneven_rows(), "steps": 2}
+    _, whole = trained(tmp_path / "a", guided=False, **changes)
+    _, halves = trained(tmp_path / "b", guided=False, **changes, batch_size=2, gradient_accumulation=2)
+    for one, two in zip(whole.history, halves.history, strict=True):
+        assert two["loss_lm"] == pytest.approx(one["loss_lm"], rel=1e-5)
+        assert two["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
+
+
+def test_evaluation_logs_the_parts_under_their_own_names(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, diagnostics_every=1)
+    metrics = trainer.evaluate(sft_dataset(make_dataset(8)))
+    logged = trainer.state.log_history[-1]
+    terms = logged["eval_loss_lm"] + 0.15 * (logged["eval_enhance"] + logged["eval_suppress"])
+    assert metrics["eval_loss"] == pytest.approx(terms, rel=1e-4)
+    assert logged["eval_sequences"] == 8
+    assert not any("grad" in name or "user" in name for name in logged)
 
 
 def test_checkpointing_changes_no_step(tmp_path: Path) -> None:

@@ -1,21 +1,16 @@
-"""Supervised fine-tuning with the attention-guided loss: a thin subclass of TRL's trainer.
-
-The masses come from the very forward pass that the language-model loss comes from; a step without masses
-is an error, never plain SFT.
-"""
+"""Supervised fine-tuning on sample rows, with the attention-guided loss or, as control, without it."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -27,94 +22,24 @@ from transformers import (
 )
 from transformers.utils import logging
 from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
 
-from schemas.config import GuidedLossSettings, TrainSettings
-from schemas.errors import SpanError
-from trainer.attention import full_attention_layers, prepare, prepared, start_recording
+from schemas.config import TrainSettings
+from schemas.errors import AttentionError
+from trainer.attention import prepared
 from trainer.checkpoints import save_student
-from trainer.data import REGION_LABELS, RegionCollator, sft_dataset
-from trainer.losses import attention_guided_loss
-from trainer.regions import Regions
+from trainer.data import sft_dataset
+from trainer.diagnostics import refuse_sharded
+from trainer.guided import ControlSFTTrainer, GuidedSFTTrainer
+from trainer.vas import VasReport, measure_vas
+from trainer.watch import GainWatch, WatchPoint
 
 if TYPE_CHECKING:
     import datasets
 
+__all__ = ["ControlSFTTrainer", "GuidedSFTTrainer", "Progress", "SftReport", "train_sft"]
+
 Progress = Callable[[int, int, Mapping[str, float]], None]
 WINDOW = 5  # logged steps that loss_first and loss_last are means of
-
-
-class GuidedSFTTrainer(SFTTrainer):
-    """TRL's SFTTrainer with alpha * L_enhance + beta * L_suppress added to its loss.
-
-    Args:
-        guided: weights, form and queries of the objective.
-        guided_layers: layers it acts on, by default those without a sliding window.
-    Logs `loss_lm`, `enhance`, `suppress`, `image_share`, `system_share` and what was left out.
-    Raises: AttentionError: the model cannot be recorded, or a step recorded nothing.
-    """
-
-    def __init__(
-        self,
-        *args: Any,
-        guided: GuidedLossSettings,
-        guided_layers: Collection[int] | None = None,
-        **keywords: Any,
-    ) -> None:
-        super().__init__(*args, **keywords)
-        recorded = self.accelerator.unwrap_model(self.model)
-        prepare(recorded)
-        self.guided = guided
-        self.guided_layers = (
-            full_attention_layers(recorded) if guided_layers is None else tuple(guided_layers)
-        )
-        processor: Any = self.processing_class
-        self.data_collator: Any = RegionCollator(self.data_collator, processor)
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
-        labels_BS = inputs.pop(REGION_LABELS, None)
-        if labels_BS is None:
-            raise SpanError(
-                f"the batch has no {REGION_LABELS!r}: the guided loss needs RegionCollator's batches"
-            )
-        regions = Regions.from_labels(labels_BS)
-        recorder = start_recording(self.accelerator.unwrap_model(model), regions, layers=self.guided_layers)
-        result = super().compute_loss(
-            model,
-            inputs | recorder.keywords,
-            return_outputs=return_outputs,
-            num_items_in_batch=num_items_in_batch,
-        )
-        recorder.check()
-        loss_lm, outputs = result if return_outputs else (result, None)
-        options = self.guided.model_dump(exclude={"alpha", "beta"})
-        term, parts = attention_guided_loss(
-            recorder.masses,
-            regions,
-            self.guided.alpha,
-            self.guided.beta,
-            visible=recorder.visible,
-            **options,
-        )
-        # TRL's loss is then already divided by the tokens of all accumulated micro-batches.
-        steps = self.current_gradient_accumulation_steps if num_items_in_batch is not None else 1
-        self._log_parts(loss_lm * steps, parts.to_floats())
-        loss = loss_lm + term.to(loss_lm.device) / steps
-        return (loss, outputs) if return_outputs else loss
-
-    def _log_parts(self, loss_lm: Tensor, parts: Mapping[str, float]) -> None:
-        training = self.model is not None and self.model.training
-        metrics = self._metrics["train" if training else "eval"]
-        metrics["loss_lm"].append(loss_lm.detach().item())
-        for name, value in parts.items():
-            if not math.isnan(value):
-                metrics[name].append(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +52,8 @@ class SftReport:
         loss_first, loss_last: language-model loss per response token, nats, mean of the first and of the
             last five steps; the guided terms are not in it.
         history: one mapping per step: `step`, `loss_lm`, `loss` (what was minimised), and the logged parts.
+        watch: held-out measurements, the first one before the first step; empty where nothing was held out.
+        warnings: one line each, in the order they came up.
         model_path: folder of the trained model.
     """
 
@@ -135,6 +62,8 @@ class SftReport:
     loss_first: float
     loss_last: float
     history: tuple[Mapping[str, float], ...]
+    watch: tuple[WatchPoint, ...]
+    warnings: tuple[str, ...]
     model_path: Path
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,6 +80,7 @@ def train_sft(
     seed: int,
     out_dir: str | Path,
     guided: bool,
+    held_out: Sequence[Mapping[str, Any]] | datasets.Dataset | None = None,
     progress: Progress | None = None,
 ) -> SftReport:
     """Fine-tune `model` in place on sample rows and save it in `out_dir`.
@@ -159,8 +89,10 @@ def train_sft(
         train_rows: columns as in `schemas.records.sample_features`; every row is trained on.
         seed: of the order of the rows.
         guided: False trains the control: the same steps on the same batches, without the guided loss.
+        held_out: rows of the same columns; the first `settings.watch_rows` are watched (trainer/watch.py).
         progress: called with (step, steps, metrics) after each step.
-    Raises: SpanError, AttentionError: a batch or a model that the guided loss cannot be exact on.
+    Raises: SpanError, AttentionError: a batch or a model that the guided loss, the diagnostics or the watch
+        cannot be exact on. ConfigError: diagnostics or the watch on sharded parameters.
     """
     forward = model.__dict__.get("forward")
     log = _StepLog(settings.steps, progress)
@@ -168,17 +100,23 @@ def train_sft(
         try:
             trainer = _make_trainer(model, processor, train_rows, settings, seed, Path(out_dir), guided)
             trainer.remove_callback(PrinterCallback)
+            watch = _add_watch(trainer, settings, held_out)
             trainer.add_callback(log)
             trainer.train()
         finally:
             _restore_forward(model, forward)
+    if trainer.is_world_process_zero():
+        save_student(model.eval(), processor, out_dir)
+    trainer.accelerator.wait_for_everyone()
     return SftReport(
         guided=guided,
         steps=int(trainer.state.global_step),
         loss_first=_mean(log.history[:WINDOW]),
         loss_last=_mean(log.history[-WINDOW:]),
         history=tuple(log.history),
-        model_path=save_student(model.eval(), processor, out_dir),
+        watch=tuple(watch.points) if watch else (),
+        warnings=tuple(watch.warnings) if watch else (),
+        model_path=Path(out_dir),
     )
 
 
@@ -190,14 +128,49 @@ def _make_trainer(
     seed: int,
     out_dir: Path,
     guided: bool,
-) -> SFTTrainer:
+) -> GuidedSFTTrainer | ControlSFTTrainer:
     parts: dict[str, Any] = {
         "model": model,
         "args": _arguments(settings, seed, out_dir),
         "train_dataset": sft_dataset(rows, processor),
         "processing_class": processor,
+        "diagnostics_every": settings.diagnostics_every,
     }
-    return GuidedSFTTrainer(**parts, guided=settings.guided) if guided else SFTTrainer(**parts)
+    return GuidedSFTTrainer(**parts, guided=settings.guided) if guided else ControlSFTTrainer(**parts)
+
+
+def _add_watch(
+    trainer: GuidedSFTTrainer | ControlSFTTrainer,
+    settings: TrainSettings,
+    held_out: Sequence[Mapping[str, Any]] | datasets.Dataset | None,
+) -> GainWatch | None:
+    """A gain watch on the first held-out rows, where there are any and it is not turned off."""
+    if held_out is None or not settings.watch_every:
+        return None
+    model = trainer.bare_model
+    processor: Any = trainer.processing_class
+    refuse_sharded(trainer.accelerator.distributed_type.value, model.parameters(), ["train.watch_every"])
+    rows: list[Any] = [held_out[number] for number in range(min(settings.watch_rows, len(held_out)))]
+
+    def measure() -> VasReport:
+        try:
+            return measure_vas(model, processor, rows)
+        except AttentionError as error:
+            raise AttentionError(f"{error}; to train without a gain watch: train.watch_every=0") from error
+
+    def note(point: WatchPoint) -> None:
+        if point.step == 0:  # no step is logged that it could stand with
+            trainer.log(point.figures())
+            return
+        for name, value in point.figures().items():
+            trainer.figures.add_mean(name, value)
+
+    watch = GainWatch(measure, settings.watch_every, note)
+    if rows:
+        trainer.add_callback(watch)
+    else:
+        watch.warn("the image gain is not watched: no row is held out; hold some out, or train.watch_every=0")
+    return watch
 
 
 def _arguments(settings: TrainSettings, seed: int, out_dir: Path) -> SFTConfig:

@@ -108,7 +108,7 @@ def write(samples: list[Sample], out: Path) -> None:
 
 def measure_steps(steps: int, folder: Path) -> dict[str, float]:
     """CPU seconds per SFT step with and without the guided loss, taking turns, and the ratio of medians."""
-    recipe = load_recipe("demo", [f"train.steps={steps}"])
+    recipe = load_recipe("demo", [f"train.steps={steps}", "train.diagnostics_every=0"])
     seconds: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(ROUNDS):
         for guided in (True, False):

@@ -1,0 +1,80 @@
+"""Two processes train what one does: the same figures at every step, the same weights at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.test_sft import FIGURES
+from tests.train_in_processes import STEPS, main
+
+LIMIT_S = 120
+LOGGED = FIGURES | {
+    *("num_tokens", "grad_norm_lm", "grad_norm_enhance", "grad_norm_suppress"),
+    *("held_out_image_gain", "held_out_image_share", "held_out_vas_median"),
+}
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def train_in_two(out: Path) -> None:
+    """`train_in_processes.py` under `accelerate launch`: two processes that talk over gloo.
+
+    `--multi_gpu` is the launcher's way to several processes; with `--cpu` it starts a single one, whatever
+    number it is given. The script itself asks for CPUs.
+    """
+    options = ["--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
+    options += ["--dynamo_backend=no", f"--main_process_port={free_port()}"]
+    script = [str(ROOT / "tests" / "train_in_processes.py"), str(out), "2"]
+    log = out.with_suffix(".log")
+    with log.open("w") as file:
+        launcher = subprocess.Popen(
+            [sys.executable, "-m", "accelerate.commands.launch", *options, *script],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,  # so that the workers can be stopped with it
+        )
+        try:
+            code = launcher.wait(LIMIT_S)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(launcher.pid, signal.SIGKILL)
+    assert code == 0, log.read_text()[-2000:]
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    main(tmp_path / "one.pt", 4)
+    train_in_two(tmp_path / "two.pt")
+    one, two = (load(tmp_path / name) for name in ("one.pt", "two.pt"))
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert len(one["history"]) == len(two["history"]) == STEPS
+    for alone, together in zip(one["history"], two["history"], strict=True):
+        assert alone.keys() == together.keys()
+        for name in LOGGED & alone.keys():
+            close = pytest.approx(alone[name], rel=1e-4, abs=1e-6)
+            assert together[name] == close, f"step {alone['step']:.0f}: {name}"
+    assert set().union(*one["history"]) >= LOGGED
+    assert {entry["without_image"] for entry in one["history"]} == {0, 1}, "processes must differ"
+    for name, weight in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], weight, rtol=1e-3, atol=1e-5)
+
+
+def load(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
