@@ -237,25 +237,105 @@ def sft(
 
 
 @avar.command()
-@click.argument("model")
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @click.argument("dataset", type=Folder())
 @click.option("--limit", default=200, show_default=True, type=click.IntRange(min=1), help="Rows measured.")
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Rows at once.")
+@click.option("--layers", default=None, metavar="0-3,7", help="Layers measured; all by default.")
+@click.option("--gains/--no-gains", default=True, show_default=True, help="With image and blank gain.")
+@click.option(
+    "--accuracy",
+    type=Folder(),
+    default=None,
+    metavar="FILE.json",
+    help="Correlate VAS with accuracies: a JSON object, percent by model (path or last folder name).",
+)
+@_out_option("for vas.json, index.html and figures/; nothing is written by default")
 @_json_option
-def vas(model: str, dataset: Path, limit: int, as_json: bool) -> None:
-    """The Visual Attention Score of MODEL (a folder or a name) on DATASET's held-out rows.
+def vas(
+    models: tuple[str, ...],
+    dataset: Path,
+    limit: int,
+    batch_size: int,
+    layers: str | None,
+    gains: bool,
+    accuracy: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """The Visual Attention Score of each MODEL (a folder or a name) on DATASET's held-out rows.
 
     \b
     Example:
-        avar vas runs/demo/models/guided runs/demo --limit 50
+        avar vas runs/demo/models/guided runs/demo --limit 50 --out runs/demo-vas
+        avar vas A B C runs/demo --accuracy accuracy.json
     """
-    from flows.report import vas_table
-    from flows.train import score_run
+    from flows.vas.run import VasSettings, parse_layers, run_vas
+    from flows.vas.tables import print_run
 
-    report = score_run(model, dataset, limit)
+    chosen = parse_layers(layers) if layers is not None else None
+    settings = VasSettings(limit=limit, batch_size=batch_size, layers=chosen, gains=gains)
+    run = run_vas(models, dataset, settings, accuracy=accuracy, out=_local(out) if out else None)
     if as_json:
-        _print_json(report.to_dict())
+        _print_json(run.summary())
     else:
-        _console().print(vas_table({model: report}))
+        print_run(_console(), run, out)
+
+
+@avar.command()
+@click.argument("model")
+@click.argument("dataset", type=Folder())
+@click.option(
+    "--strengths",
+    default="0.15:0,0.15:0.05,0.15:0.40,0.15:0.60",
+    show_default=True,
+    metavar="IMAGE:SYSTEM,...",
+    help="Image keys count 1 + IMAGE times, system keys 1 - SYSTEM times.",
+)
+@click.option("--renormalise", is_flag=True, help="Make each query's attention sum to 1 again.")
+@click.option("--limit", default=200, show_default=True, type=click.IntRange(min=1), help="Problems.")
+@click.option(
+    "--max-new-tokens", default=1024, show_default=True, type=click.IntRange(min=1), help="Of an answer."
+)
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Rows at once.")
+@_out_option("for steer.json with every answer; nothing is written by default")
+@_json_option
+def steer(
+    model: str,
+    dataset: Path,
+    strengths: str,
+    renormalise: bool,
+    limit: int,
+    max_new_tokens: int,
+    batch_size: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Accuracy and score of MODEL on DATASET's held-out problems, with and without steering its attention.
+
+    \b
+    Example:
+        avar steer runs/demo/models/guided runs/demo --strengths 0.15:0,0.15:0.4 --limit 50
+    """
+    from flows.steer import parse_strengths, steer_run, steering_remarks, steering_table
+
+    result = steer_run(
+        model,
+        dataset,
+        parse_strengths(strengths),
+        limit=limit,
+        renormalise=renormalise,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        out=_local(out) if out else None,
+    )
+    if as_json:
+        _print_json({"model": model} | result.to_dict())
+        return
+    console = _console()
+    console.print(steering_table(result))
+    for remark in steering_remarks(result):
+        console.print(remark, style="dim", markup=False, highlight=False)
 
 
 @avar.group()
