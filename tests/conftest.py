@@ -28,6 +28,8 @@ OFFLINE = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 os.environ.update(OFFLINE)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers share the cores
 os.environ.pop("PREFECT_API_URL", None)
 
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -81,6 +83,14 @@ def avar(
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under several workers, tests of one file stay together, and so do all that look at the demo."""
+    for item in items:
+        shares_demo = "demo" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("demo" if shares_demo else item.path.name))
 
 
 @dataclass(frozen=True)

@@ -192,10 +192,10 @@ class ShareTally:
         self._along_TC.index_add_(0, position_BP[used_BP], values_BPC)
 
     def head_shares(self, region: str) -> list[list[float]]:
-        """Mean share on a region per layer and head. [L][H]."""
+        """Mean share on a region per layer and head. [L][H], NaN where no row counts."""
         column = _COLUMNS[region]
         return [
-            (self._heads[layer][:, column] / max(self._rows[layer], 1)).tolist()
+            (self._heads[layer][:, column] / (self._rows[layer] or math.nan)).tolist()
             for layer in sorted(self._heads)
         ]
 
