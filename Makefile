@@ -34,7 +34,7 @@ demo: $(STAMP)
 	$(BIN)/avar demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not vllm" --numprocesses auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest -m "not vllm" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -319,7 +319,7 @@ def steer(
     """
     from flows.steer import parse_strengths, steer_run, steering_remarks, steering_table
 
-    result = steer_run(
+    run = steer_run(
         model,
         dataset,
         parse_strengths(strengths),
@@ -330,11 +330,11 @@ def steer(
         out=_local(out) if out else None,
     )
     if as_json:
-        _print_json({"model": model} | result.to_dict())
+        _print_json(run.to_dict())
         return
     console = _console()
-    console.print(steering_table(result))
-    for remark in steering_remarks(result):
+    console.print(steering_table(run.result))
+    for remark in steering_remarks(run):
         console.print(remark, style="dim", markup=False, highlight=False)
 
 

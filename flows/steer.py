@@ -6,8 +6,9 @@ Torch and transformers are imported when a function runs, never with this module
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -21,6 +22,27 @@ if TYPE_CHECKING:
     from trainer.intervene import SteeringComparison
 
 RESULT_FILE = "steer.json"
+
+
+@dataclass(frozen=True)
+class SteerRun:
+    """A comparison, and which rows of which dataset it was made on.
+
+    Attributes:
+        split: `validation`, or `train` where no row is held out.
+        rows: rows of that split; the comparison may be on fewer.
+    """
+
+    model: str
+    dataset: str
+    split: str
+    rows: int
+    result: SteeringComparison
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        facts = {"model": self.model, "dataset": self.dataset, "split": self.split, "rows": self.rows}
+        return facts | self.result.to_dict()
 
 
 def parse_strengths(text: str) -> tuple[tuple[float, float], ...]:
@@ -51,7 +73,7 @@ def steer_run(
     max_new_tokens: int,
     batch_size: int,
     out: Path | None,
-) -> SteeringComparison:
+) -> SteerRun:
     """Compares steering on a dataset's held-out rows, on its train rows where none is held out.
 
     Args:
@@ -82,10 +104,11 @@ def steer_run(
             batch_size=batch_size,
             progress=reporter.advance,
         )
+    run = SteerRun(model_path, str(data), str(rows.split), len(rows), result)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / RESULT_FILE, {"model": model_path, "dataset": str(data)} | result.to_dict())
-    return result
+        write_json(out / RESULT_FILE, run.to_dict())
+    return run
 
 
 def steering_table(result: SteeringComparison) -> Table:
@@ -107,13 +130,16 @@ def steering_table(result: SteeringComparison) -> Table:
     return table
 
 
-def steering_remarks(result: SteeringComparison) -> list[str]:
+def steering_remarks(run: SteerRun) -> list[str]:
     """What the table does not say by itself."""
+    result = run.result
     form = "renormalised" if result.renormalise else "not renormalised"
     remarks = [
-        f"{result.problems} problems, greedy, at most {result.max_new_tokens} tokens; attention {form}. "
-        "Intervals: 95%, bootstrap over problems; the gain is paired."
+        f"{result.problems} of {run.rows} {run.split} rows, greedy, at most {result.max_new_tokens} "
+        f"tokens; attention {form}. Intervals: 95%, bootstrap over problems; the gain is paired."
     ]
+    if run.split == "train":
+        remarks.append("No row is held out: these are rows of the train split, which the model may know.")
     cut = [arm for arm in result.arms if arm.finished < 0.9]
     if cut:
         remarks.append(

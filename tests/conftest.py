@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import json
 import os
 import shutil
@@ -85,14 +86,6 @@ def avar(
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under several workers, tests of one file stay together, and so do all that look at the demo."""
-    for item in items:
-        shares_demo = "demo" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("demo" if shares_demo else item.path.name))
-
-
 @dataclass(frozen=True)
 class Demo:
     """A finished `avar demo`: its folder and its JSON."""
@@ -105,7 +98,15 @@ class Demo:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """`avar demo --json`, run once for the whole session exactly as a person runs it."""
-    root = tmp_path_factory.mktemp("demo") / "run"
-    ran = avar("demo", "--out", root, "--json", own_prefect=True)
-    assert ran.code == 0, ran.err
-    return Demo(root, ran.last_json, ran.err)
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    root, result, log = shared / "demo" / "run", shared / "demo.json", shared / "demo.log"
+    with (shared / "demo.lock").open("w") as lock:  # workers share one demo: the first one makes it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not result.exists():
+            ran = avar("demo", "--out", root, "--json", own_prefect=True)
+            assert ran.code == 0, ran.err
+            log.write_text(ran.err)
+            result.write_text(json.dumps(ran.last_json))
+    return Demo(root, json.loads(result.read_text()), log.read_text())

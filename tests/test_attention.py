@@ -223,6 +223,20 @@ def test_a_training_step_is_that_of_the_full_maps(name: str, side: str) -> None:
     assert_same_gradients(gradients(found, model), gradients(expected, eager(name)))
 
 
+@pytest.mark.parametrize("name", ["gemma3", "qwen2.5-vl sliding"])
+def test_the_loss_of_a_record_knows_its_windows(name: str) -> None:
+    """Masses that are passed on as they come bring along which queries see which keys."""
+    model, inputs, regions = case(name, "left")
+    with torch.no_grad(), prepared(model):
+        masses = record(model, inputs, regions)
+    found, _ = attention_guided_loss(masses, regions, 1.0, 1.0, form="paper")
+    seen = seen_in(masses_of(eager_maps(name, "left"), regions))
+    expected, _ = attention_guided_loss(dict(masses), regions, 1.0, 1.0, form="paper", visible=seen)
+    causal, _ = attention_guided_loss(dict(masses), regions, 1.0, 1.0, form="paper")
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert found.item() != pytest.approx(causal.item(), rel=1e-2), "windows make a difference here"
+
+
 @each_case
 @pytest.mark.parametrize(("queries", "long"), [("user", False), ("user", True), ("response", True)])
 def test_asking_for_some_queries_changes_only_the_others(

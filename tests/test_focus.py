@@ -53,3 +53,13 @@ def test_no_query_that_sees_an_image_gives_no_number() -> None:
     with prepared(model):
         assert math.isnan(effective_image_tokens(model, inputs, replace(regions, image=nowhere)))
         assert math.isnan(effective_image_tokens(model, inputs, replace(regions, user=nowhere)))
+
+
+@pytest.mark.parametrize("mass", [1e-3, 1e-20, 1e-30])
+def test_a_small_mass_counts_as_much_as_a_large_one(mass: float) -> None:
+    """The square of 1e-20 is no float32 number."""
+    image_BS = torch.tensor([[True, True, True, True, False]])
+    selection = select_queries(torch.tensor([[False, False, False, False, True]]))
+    tally = FocusTally(image_BS)
+    tally.observe(0, selection, slice(0, 1), torch.tensor([[[[mass / 4] * 4 + [1.0]]]]))
+    assert tally.mean == pytest.approx(4, rel=1e-4)

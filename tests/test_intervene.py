@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from filters.answers import is_correct
-from flows.steer import parse_strengths, steering_remarks, steering_table
+from flows.steer import SteerRun, parse_strengths, steering_remarks, steering_table
 from schemas.errors import AttentionError, ConfigError
 from schemas.shards import DatasetWriter
 from tests.conftest import avar
-from tests.tiny import make_row, student
+from tests.tiny import make_row, new_student, student
 from trainer.attention import is_prepared
 from trainer.checkpoints import save_student
 from trainer.intervene import SteeringComparison, compare_steering
@@ -69,6 +69,20 @@ def test_gains_are_paired(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [arm.parsed for arm in arms] == [1, pytest.approx(0.4)]
 
 
+def test_decoding_is_greedy_whatever_the_model_would_do() -> None:
+    """A configuration that is passed to generate would inherit beams and penalties from the model's own."""
+    model, processor = new_student()
+    plain = compare_steering(model, processor, ROWS[:2], [], max_new_tokens=6)
+    own = model.generation_config
+    own.num_beams, own.repetition_penalty, own.do_sample, own.temperature = 3, 5.0, True, 9.0
+    again = compare_steering(model, processor, ROWS[:2], [], max_new_tokens=6)
+    assert [answer.text for answer in again.arms[0].answers] == [a.text for a in plain.arms[0].answers]
+    assert model.generation_config is own
+    own.eos_token_id = None
+    with pytest.raises(AttentionError, match="names no eos_token_id"):
+        compare_steering(model, processor, ROWS[:2], [], max_new_tokens=6)
+
+
 @pytest.mark.parametrize(
     ("strengths", "message"),
     [
@@ -95,8 +109,9 @@ def test_strengths_that_cannot_be_read_are_named(text: str) -> None:
 def test_the_table_says_what_it_shows() -> None:
     table = steering_table(comparison())
     assert table.row_count == 3
-    remarks = " ".join(steering_remarks(comparison()))
-    assert "5 problems, greedy, at most 8 tokens" in remarks
+    remarks = " ".join(steering_remarks(SteerRun("m", "d", "train", 9, comparison())))
+    assert "5 of 9 train rows, greedy, at most 8 tokens" in remarks
+    assert "No row is held out" in remarks
     assert "raise --max-new-tokens" in remarks, "no answer of the random student ends by itself"
     assert "do not show an effect" in remarks
 

@@ -21,11 +21,13 @@ from tests.families import (
 )
 from trainer.attention import (
     _recording_attention,
+    full_attention_layers,
     is_prepared,
     prepare,
     prepared,
     record,
     start_recording,
+    visible_keys,
 )
 from trainer.regions import Regions
 
@@ -242,3 +244,39 @@ def test_models_with_cross_attention_are_refused() -> None:
         with pytest.raises(AttentionError, match=r"cross-attention layers.*use a model whose image tokens"):
             prepare(part)
         assert not is_prepared(part)
+
+
+def test_a_recorder_is_for_one_forward_pass() -> None:
+    model, inputs, regions = case("internvl", "left")
+    with torch.no_grad(), prepared(model):
+        recorder = start_recording(model, regions)
+        model(**inputs, use_cache=False, **recorder.keywords)
+        with pytest.raises(AttentionError, match="a recorder is for one forward pass"):
+            model(**inputs, use_cache=False, **recorder.keywords)
+        ignoring = start_recording(model, regions, later_passes="ignore")
+        model(**inputs, use_cache=False, **ignoring.keywords)
+        before = {layer: mass.clone() for layer, mass in ignoring.masses.items()}
+        other = inputs | {"input_ids": inputs["input_ids"].flip(0)}
+        model(**{**other, "pixel_values": inputs["pixel_values"] * 0}, use_cache=False, **ignoring.keywords)
+    assert all(torch.equal(before[layer], mass) for layer, mass in ignoring.masses.items())
+
+
+@pytest.mark.parametrize("hidden", [-1e9, -1e4])
+def test_a_mask_whose_hidden_keys_are_unclear_is_refused(hidden: float) -> None:
+    mask_SS = torch.zeros(4, 4).masked_fill(~torch.ones(4, 4).bool().tril(), hidden)
+    columns_BSC = torch.ones(1, 4, 1).bool()
+    with pytest.raises(
+        AttentionError, match=rf"adds {hidden:g} to logits: it is unclear".replace("+", r"\+")
+    ):
+        visible_keys(columns_BSC, mask_SS[None, None])
+    for clear in (float("-inf"), torch.finfo(torch.float32).min):
+        mask = torch.zeros(4, 4).masked_fill(mask_SS < 0, clear)
+        assert visible_keys(columns_BSC, mask[None, None]).all()
+
+
+def test_windows_without_layer_types_are_windows() -> None:
+    """Mistral has one window for all layers, and names no kinds."""
+    config = AutoConfig.for_model("mistral", **{**TEXT, "head_dim": 16, "sliding_window": 8})
+    assert full_attention_layers(AutoModelForCausalLM.from_config(config)) == ()
+    config.sliding_window = None
+    assert full_attention_layers(AutoModelForCausalLM.from_config(config)) == (0, 1, 2)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from schemas.config import GuidedLossSettings, TrainSettings
-from schemas.errors import AttentionError, SpanError
+from schemas.errors import AttentionError, ConfigError, SpanError
 from tests.tiny import SETTINGS, make_dataset, make_row, new_student
 from tests.train_in_processes import rows as uneven_rows
 from trainer.attention import is_prepared, prepared, start_recording
@@ -253,3 +253,18 @@ def test_left_padded_batches_give_the_same_loss(tmp_path: Path) -> None:
             )
             found.append(loss.item())
     assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+def test_label_smoothing_is_refused(tmp_path: Path) -> None:
+    """TRL would run two passes a step, and the recorded one would be without gradients."""
+    model, processor = new_student()
+    arguments = _arguments(TRAIN, 0, tmp_path)
+    arguments.label_smoothing_factor = 0.1
+    with pytest.raises(ConfigError, match="label_smoothing_factor and compute_loss_func"):
+        GuidedSFTTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=sft_dataset(make_dataset(4)),
+            processing_class=processor,
+            guided=TRAIN.guided,
+        )

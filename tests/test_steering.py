@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from schemas.errors import AttentionError
@@ -234,6 +234,29 @@ def other_rows(model: Any) -> None:
         model(**inputs)
 
 
+def one_region_for_all(model: Any) -> None:
+    """Three different prompts are no copies of the first."""
+    inputs, regions = prompts()
+    with steering(model, regions=Regions.from_labels(regions.to_labels()[:1])):
+        model(**inputs)
+
+
+def other_padding(model: Any) -> None:
+    inputs, _ = prompts("left")
+    with steering(model, regions=prompts("right")[1]):
+        model(**inputs)
+
+
+def attention_set_anew(model: Any) -> None:
+    inputs, regions = prompts()
+    with steering(model, regions=regions):
+        model.set_attn_implementation({"text_config": "sdpa"})
+        try:
+            model(**inputs)
+        finally:
+            model.set_attn_implementation({"text_config": "avar_recording"})
+
+
 def static_cache(model: Any) -> None:
     inputs, regions = prompts()
     with steering(model, regions=regions):
@@ -258,6 +281,9 @@ def strengths(image: float, system: float) -> Any:
     [
         (no_regions, r"give it regions=find_regions\(processor, messages, encoded\)"),
         (other_rows, "3 rows of .* but the regions are of 2 rows"),
+        (one_region_for_all, "of other texts or with other padding"),
+        (other_padding, "of other texts or with other padding"),
+        (attention_set_anew, r"did not reach layers \[0, 1\]"),
         (static_cache, "static caches cannot be steered"),
         (twice, "steered already"),
         (strengths(0.1, 1.0), r"system = 1.0, need 0 <= system < 1"),
@@ -274,3 +300,39 @@ def test_what_cannot_be_steered_is_refused(misuse: Any, message: str) -> None:
     inputs, regions = prompts()
     with torch.no_grad(), steering(model, regions=regions):
         model(**inputs)
+
+
+def test_a_model_that_steering_cannot_reach_is_refused() -> None:
+    """Its layers take no further keywords: without a check nothing at all would be steered."""
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    config = AutoConfig.for_model("stablelm", vocab_size=64, hidden_size=32, intermediate_size=32, **sizes)
+    model = AutoModelForCausalLM.from_config(config)
+    labels_BS = torch.tensor([[2, 2, 3, 3, 4]], dtype=torch.int8)
+    refused = pytest.raises(AttentionError, match=r"did not reach layers \[0, 1\]")
+    with steering(model, regions=Regions.from_labels(labels_BS)), refused:
+        model(input_ids=torch.arange(5)[None])
+
+
+def test_checkpointed_gradients_are_those_of_the_pass_that_was_steered() -> None:
+    """Another batch runs between a pass and its backward, which computes the layers anew."""
+    model, processor = new_student()
+    first, second = (to_messages(make_row(index)) for index in (0, 1))
+    batches = []
+    for talk in (first, second):
+        encoded = encode(processor, [talk])
+        batches.append((dict(encoded), find_regions(processor, [talk], encoded)))
+    found = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()
+        model.zero_grad()
+        with steering(model, IMAGE_BY, SYSTEM_BY) as state:
+            state.regions = batches[0][1]
+            loss = model(**batches[0][0], use_cache=False).logits.square().mean()
+            state.regions = batches[1][1]
+            with torch.no_grad():
+                model(**batches[1][0], use_cache=False)
+            loss.backward()
+        found.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    close(found[1], found[0], 1e-5)

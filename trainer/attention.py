@@ -22,10 +22,21 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from schemas.errors import AttentionError
 from trainer.kernels import attend, iterate_maps, select_masses
-from trainer.recorder import IMAGE, RECORDER, RESPONSE, SYSTEM, USER, Observe, Recorder, visible_keys
+from trainer.recorder import (
+    IMAGE,
+    RECORDER,
+    RESPONSE,
+    SYSTEM,
+    USER,
+    LaterPasses,
+    Masses,
+    Observe,
+    Recorder,
+    visible_keys,
+)
 from trainer.refusals import refuse_keywords, refuse_model, refuse_reentrant
 from trainer.regions import Regions
-from trainer.steering import STEERED, STEERING, Steering, steered
+from trainer.steering import STEERED, STEERING, SteeredPass, Steering, steered
 
 __all__ = [
     "IMAGE",
@@ -118,6 +129,7 @@ def start_recording(
     queries: Tensor | None = None,
     extra: Tensor | None = None,
     observe: Observe | None = None,
+    later_passes: LaterPasses = "refuse",
 ) -> Recorder:
     """A recorder for the next forward pass: `model(**inputs, **recorder.keywords)`, then `check()`.
 
@@ -127,6 +139,8 @@ def start_recording(
             them cost less than all.
         extra: bool [B, S, E], further sets of keys, as columns 4 and up of the masses.
         observe: hears the full attention rows of the wanted queries, some at a time (`recorder.Observe`).
+        later_passes: what to do with a second forward pass that is given this recorder: refuse it, or ignore
+            it where a library is known to run one.
     Raises: AttentionError: the model is not prepared, has no such layer, or uses reentrant checkpointing.
     """
     if not is_prepared(model):
@@ -149,6 +163,7 @@ def start_recording(
         extra_BSE=extra,
         expects_gradient=gradients,
         observe=observe,
+        later_passes=later_passes,
     )
 
 
@@ -158,14 +173,14 @@ def record(
     regions: Regions,
     layers: Collection[int] | None = None,
     queries: Tensor | None = None,
-) -> dict[int, Tensor]:
+) -> Masses:
     """Attention masses onto system, image, user and response keys, without the language-model head.
 
     Args:
         inputs: the model's inputs, B rows of S tokens; labels are left out.
         layers, queries: as in `start_recording`.
-    Returns: layer -> float32 [B, H, S, 4] in [0, 1], share of each query's attention; differentiable where
-        gradients are on.
+    Returns: a dict, layer -> float32 [B, H, S, 4] in [0, 1], share of each query's attention, differentiable
+        where gradients are on; its `visible` says which queries see which keys, and the guided loss reads it.
     Raises: AttentionError: masses that would not be exact.
     Source: AVAR, arXiv 2603.03825, eq. 1.
     """
@@ -177,7 +192,9 @@ def record(
 def run_recorded(model: PreTrainedModel, inputs: Mapping[str, Any], recorder: Recorder) -> None:
     """A recorded forward pass without the language-model head, and its check."""
     kept = {name: value for name, value in inputs.items() if name not in {"labels", "use_cache"}}
-    model.base_model(**kept, use_cache=False, **recorder.keywords)
+    whole: Any = model
+    whole = whole.get_base_model() if hasattr(whole, "get_base_model") else whole  # out of peft's wrapper
+    whole.base_model(**kept, use_cache=False, **recorder.keywords)
     recorder.check()
 
 
@@ -204,12 +221,13 @@ def steering(
         regions: of the prompts; for several batches set `.regions` of what the context gives before each. A
             pass that is recorded (`record`, `measure_vas`) brings its own. Masses recorded under steering are
             those of the steered attention, its factors included.
-    Raises: AttentionError: a strength out of range, a model that cannot be prepared, a static cache, or
-        regions of another batch.
+            Regions of another batch are noticed by their shape and padding, where these differ.
+    Raises: AttentionError: a strength out of range, a model that cannot be prepared, a layer that steering
+        does not reach, a static cache, or regions that do not fit the rows.
     Source: AVAR, arXiv 2603.03825, "training-free intervention".
     """
     state = Steering(image, system, renormalise=renormalise, regions=regions)
-    with prepared(model), steered(model, state):
+    with prepared(model), steered(model, state, attention_layers(model)):
         yield state
 
 
@@ -233,7 +251,7 @@ def _recording_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """SDPA as transformers calls it; the recorder's masses beside it, steered where asked."""
     recorder: Recorder | None = keywords.pop(RECORDER, None)
-    state: Steering | None = keywords.pop(STEERING, None)
+    state: SteeredPass | None = keywords.pop(STEERING, None)
     layer = getattr(module, "layer_idx", None)
     recorded = recorder is not None and layer in recorder.layers
     refuse_keywords(layer, keywords, recording=recorder is not None or state is not None)
@@ -294,7 +312,10 @@ def _record_layer(
 
 def _layer_kinds(model: PreTrainedModel) -> dict[int, str]:
     config: Any = model.config.get_text_config()
-    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    kinds = getattr(config, "layer_types", None)
+    if not kinds:  # as Mistral's: one window for all layers
+        windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+        kinds = ["sliding_attention" if windowed else "full_attention"] * config.num_hidden_layers
     softmax = {"full_attention", "sliding_attention", "chunked_attention"}
     return {layer: kind for layer, kind in enumerate(kinds) if kind in softmax}
 

@@ -38,7 +38,9 @@ class FocusTally:
         used_BU[selection.slots] = True
         mass_BHU = seen_BHUN.sum(dim=-1)
         looking_BHU = used_BU[:, None, slots] & (mass_BHU > 0)
-        number_BHU = mass_BHU**2 / (seen_BHUN**2).sum(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
+        # Shares first: the square of a small mass is no float32 number.
+        share_BHUN = seen_BHUN / torch.where(looking_BHU, mass_BHU, 1.0)[..., None]
+        number_BHU = 1 / torch.where(looking_BHU, (share_BHUN**2).sum(dim=-1), 1.0)
         self._sum += float(torch.where(looking_BHU, number_BHU, 0.0).double().sum())
         self._count += int(looking_BHU.sum())
 

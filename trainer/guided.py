@@ -73,6 +73,11 @@ class _MeasuringTrainer(SFTTrainer):
         return total
 
     def _collate_regions(self) -> None:
+        if not self.layers:
+            raise AttentionError(
+                f"{type(self.bare_model).__name__}: every layer has a sliding window, which does not see the "
+                "whole prompt: name the layers to guide or to read"
+            )
         processor: Any = self.processing_class
         self.data_collator: Any = RegionCollator(self.data_collator, processor)
 
@@ -178,6 +183,11 @@ class GuidedSFTTrainer(_MeasuringTrainer):
                 "activation_offloading keeps no activation for each term's own gradient: turn it off, or set "
                 "train.diagnostics_every=0"
             )
+        if arguments.label_smoothing_factor or self.compute_loss_func is not None:
+            raise ConfigError(
+                "label_smoothing_factor and compute_loss_func make TRL run two forward passes a step, of "
+                "which one can be recorded: use neither with the guided loss"
+            )
         prepare(self.bare_model)
         self.guided = guided
         self._step_of_norms = -1
@@ -193,7 +203,10 @@ class GuidedSFTTrainer(_MeasuringTrainer):
         regions = self._take_regions(inputs)
         diagnostic = self._is_diagnostic()
         queries_BS = regions.select(_U_AND_T if diagnostic else self.guided.queries)
-        recorder = start_recording(self.bare_model, regions, layers=self.layers, queries=queries_BS)
+        # In evaluation TRL runs a second pass, for the logits alone.
+        recorder = start_recording(
+            self.bare_model, regions, layers=self.layers, queries=queries_BS, later_passes="ignore"
+        )
         result = super().compute_loss(
             model,
             inputs | recorder.keywords,

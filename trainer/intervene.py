@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 
 from filters.answers import extract_answer, is_correct
 from schemas.errors import AttentionError
-from trainer.attention import steering
+from trainer.attention import prepared, steering
 from trainer.bootstrap import Interval, ratio_interval
 from trainer.messages import encode, to_messages
 from trainer.regions import Regions, find_regions
@@ -143,12 +143,10 @@ def _answer(
     talks = [to_messages(row, with_response=False) for row in rows]
     encoded = encode(processor, talks, padding_side="left", add_generation_prompt=True)
     regions = find_regions(processor, talks, encoded).to(model.device)
-    config = _greedy(model, max_new_tokens)
-    with torch.no_grad(), _steered(model, strength, regions):
-        ids_BT = model.generate(**encoded.to(model.device), generation_config=config)  # type: ignore[operator]
+    with torch.no_grad(), _greedy(model, max_new_tokens) as ends, _steered(model, strength, regions):
+        ids_BT = model.generate(**encoded.to(model.device))  # type: ignore[operator]
     new_BT = ids_BT[:, encoded["input_ids"].shape[1] :]
     texts = processor.batch_decode(new_BT, skip_special_tokens=True)
-    ends = set(_end_tokens(config))
     if progress is not None:
         progress(len(rows))
     return [
@@ -165,29 +163,34 @@ def _answer(
 def _steered(
     model: PreTrainedModel, strength: Mapping[str, Any], regions: Regions | None = None
 ) -> AbstractContextManager[object]:
-    """Steering, or nothing at all for the model as it is."""
+    """Steering, or for the model as it is the same kernels without any."""
     if strength["image"] or strength["system"]:
         return steering(model, **strength, regions=regions)
-    return nullcontext()
+    return prepared(model)
 
 
-def _greedy(model: PreTrainedModel, max_new_tokens: int) -> GenerationConfig:
-    """Greedy decoding with the model's own ends; what its configuration says about sampling is left aside."""
+@contextmanager
+def _greedy(model: PreTrainedModel, max_new_tokens: int) -> Iterator[set[int]]:
+    """Plain greedy decoding with the model's own end tokens, which it gives.
+
+    A configuration that is passed to `generate` inherits what it leaves open from the model's own (beams, a
+    repetition penalty), so for a while the model's own is another one.
+    """
     own: Any = model.generation_config
-    return GenerationConfig(
+    ends = own.eos_token_id if isinstance(own.eos_token_id, list | tuple) else [own.eos_token_id]
+    if ends == [None]:
+        raise AttentionError("the model's generation_config names no eos_token_id: answers would never end")
+    model.generation_config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         eos_token_id=own.eos_token_id,
-        pad_token_id=_end_tokens(own)[0] if own.pad_token_id is None else own.pad_token_id,
+        pad_token_id=ends[0] if own.pad_token_id is None else own.pad_token_id,
         bos_token_id=own.bos_token_id,
     )
-
-
-def _end_tokens(config: GenerationConfig) -> list[int]:
-    ends: Any = config.eos_token_id
-    if ends is None:
-        raise AttentionError("the model's generation_config names no eos_token_id: answers would never end")
-    return list(ends) if isinstance(ends, list | tuple) else [int(ends)]
+    try:
+        yield set(ends)
+    finally:
+        model.generation_config = own
 
 
 def _close_arm(

@@ -20,10 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from schemas.errors import AttentionError
+
 _MULTIPLE = 8  # head sizes that every fused kernel takes
 # A selected query costs about 2 D per key and head, a widened one 2 * 8 more than it did: with D = 64 they
 # break even near S * S / 16 pairs of query and key.
 _SELECT_BELOW = 1 / 16
+_UNCLEAR = -1e3  # a number below it that is added to a logit is meant to hide the key
 _MAP_QUERIES = 128  # rows of a map that are in memory at one time
 
 
@@ -87,8 +90,19 @@ def allowed_keys(selection: Selection, mask: Tensor | None, causal: bool) -> Ten
 
 
 def may_look(mask: Tensor) -> Tensor:
-    """A mask as bool: True where a query may look at a key."""
-    return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    """A mask as bool: True where a query may look at a key.
+
+    Raises: AttentionError: a number added to the logits that neither hides a key nor leaves it in sight.
+    """
+    if mask.dtype == torch.bool:
+        return mask
+    hidden = mask < torch.finfo(mask.dtype).min / 2
+    if bool((~hidden & (mask < _UNCLEAR)).any()):
+        raise AttentionError(
+            f"an attention mask adds {float(mask.masked_fill(hidden, 0).min()):g} to logits: it is unclear "
+            "whether such a key is hidden; hide keys with -inf, the type's minimum, or a boolean mask"
+        )
+    return ~hidden
 
 
 def prefers_selection(selection: Selection, keys: int) -> bool:

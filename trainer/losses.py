@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from schemas.errors import AttentionError
-from trainer.recorder import IMAGE, SYSTEM, visible_keys
+from trainer.recorder import IMAGE, SYSTEM, Masses, visible_keys
 from trainer.regions import Regions
 
 EPS = 1e-6  # of L_suppress, as in the paper
@@ -76,13 +76,16 @@ def attention_guided_loss(
         masses: layer -> float32 [B, H, S, C], from `attention.record` or a recorder.
         queries: whose attention is guided.
         image_target, system_floor: shares of attention in (0, 1], bounded form only.
-        visible: layer -> bool [B, S, C], which queries can see which keys; by default causal. Only pairs
-            of layer and query that can see a key count; a layer without any is left out for the sequence.
+        visible: layer -> bool [B, S, C], which queries can see which keys; by default what the masses of
+            `attention.record` bring along, causal for a plain mapping. Only pairs of layer and query that
+            can see a key count; a layer without any is left out for the sequence.
     Returns: (loss, parts). A sequence without image, system turn or query adds zero to that term.
     Raises: AttentionError: no masses.
     """
     if not masses:
         raise AttentionError("no attention masses: was the forward pass recorded?")
+    if visible is None and isinstance(masses, Masses):
+        visible = masses.visible
     queries_BS = regions.select(queries)
     causal_BSC = visible_keys(regions.columns)
     image = _Term(IMAGE, _enhance(form, image_target))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ _SLACK = 0.02  # bfloat16 rounds a mass of 1 by up to 0.4% and sums it in parts
 
 # Hears the attention rows of wanted queries: layer, their slots in the selection, maps [B, H, slots, N].
 Observe = Callable[[int, Selection, slice, Tensor], None]
+LaterPasses = Literal["refuse", "ignore"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,16 @@ class Plan:
     visible: Tensor
     selection: Selection | None = None
     allowed: Tensor | None = None
+
+
+class Masses(dict[int, Tensor]):
+    """layer -> masses [B, H, S, C]; `visible`: layer -> bool [B, S, C], whether the query sees such a key."""
+
+    visible: dict[int, Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visible = {}
 
 
 class Recorder:
@@ -60,6 +72,7 @@ class Recorder:
         extra_BSE: Tensor | None = None,
         expects_gradient: bool = False,
         observe: Observe | None = None,
+        later_passes: LaterPasses = "refuse",
     ) -> None:
         """`extra_BSE`: further sets of keys, as columns after the four regions.
 
@@ -73,8 +86,9 @@ class Recorder:
         self.layers = frozenset(layers)
         self.expects_gradient = expects_gradient
         self.observe = observe
-        self.masses: dict[int, Tensor] = {}
-        self.visible: dict[int, Tensor] = {}
+        self.later_passes: LaterPasses = later_passes
+        self.masses = Masses()
+        self.visible = self.masses.visible
         self.ceiling = 1.0
         self._restricted = queries_BS is not None or observe is not None
         self._plans: list[tuple[Tensor | None, bool, Plan]] = []
@@ -107,7 +121,7 @@ class Recorder:
         if position_ids is None or position_ids.ndim != 2:
             return
         valid_BS = self.valid_BS.to(position_ids.device)
-        restarts = (position_ids.diff(dim=-1) < 0) & valid_BS[:, 1:] & valid_BS[:, :-1]
+        restarts = (position_ids.diff(dim=-1) <= 0) & valid_BS[:, 1:] & valid_BS[:, :-1]
         if bool(restarts.any()):
             raise AttentionError(
                 "position ids start again within a row: packed rows cannot be recorded, unpack them"
@@ -138,7 +152,12 @@ class Recorder:
         return Plan(visible=visible, selection=selection, allowed=allowed)
 
     def keep(self, layer: int, mass_BHSC: Tensor, plan: Plan) -> None:
-        """Take a layer's masses. The first write wins: a checkpoint runs the layer again in backward."""
+        """Take a layer's masses. The first write stays: a checkpoint runs the layer again in backward.
+
+        Raises: AttentionError: a second forward pass.
+        """
+        if layer in self.masses and self.later_passes == "refuse" and not _in_backward():
+            raise AttentionError(f"layer {layer}: a recorder is for one forward pass: start another one")
         wanted_BS = self.wanted_BS.to(mass_BHSC.device)
         # `where`, not a product: the row of a padding query is NaN in some kernels. Done the second time
         # too, since a checkpoint must save the same tensors as the first run.
@@ -168,6 +187,11 @@ class Recorder:
                 f"attention masses lie in [{low:.4g}, {high:.4g}], need [0, {self.ceiling:g}]: "
                 "NaN or overflow?"
             )
+
+
+def _in_backward() -> bool:
+    """Whether autograd is running, as when a checkpoint computes a layer anew."""
+    return torch._C._current_graph_task_id() != -1
 
 
 def visible_keys(columns_BSC: Tensor, mask: Tensor | None = None, *, causal: bool = True) -> Tensor:

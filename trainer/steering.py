@@ -11,9 +11,8 @@ Source: AVAR, arXiv 2603.03825, "training-free intervention".
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,7 +48,25 @@ class Steering:
         if not 0 <= system < 1:
             raise AttentionError(f"steering: system = {system}, need 0 <= system < 1")
         self.image, self.system, self.renormalise, self.regions = image, system, renormalise, regions
-        self.total = 0  # keys so far, as of the running forward pass
+
+
+class SteeredPass:
+    """One forward pass under steering: a snapshot, so that a checkpoint's recomputation finds it unchanged.
+
+    Attributes:
+        total: keys after this pass, cached ones included.
+        reached: the layers that asked for their factors.
+    """
+
+    def __init__(self, steering: Steering, inputs_BS: Tensor, mask: object, past: int) -> None:
+        """`inputs_BS`: the decoder's embeddings (or ids); `mask`: its attention_mask; `past`: keys cached."""
+        self.image, self.system = steering.image, steering.system
+        self.renormalise, self._regions = steering.renormalise, steering.regions
+        self.total = past + inputs_BS.shape[1]
+        self.reached: set[int] = set()
+        self._rows = len(inputs_BS)
+        self._inputs, self._mask = (inputs_BS.detach(), mask) if past == 0 else (None, None)
+        self._factors: tuple[Regions, Tensor] | None = None
 
     @property
     def ceiling(self) -> float:
@@ -63,28 +80,44 @@ class Steering:
             regions: of a recorded pass; by default those of the context.
         Raises: AttentionError: no regions, or regions of other rows than these.
         """
-        regions = self.regions if regions is None else regions
+        regions = self._regions if regions is None else regions
         if regions is None:
             raise AttentionError(
                 "steering does not know which tokens are image and system: "
                 "give it regions=find_regions(processor, messages, encoded)"
             )
-        rows, keys = keys_BKND.shape[0], keys_BKND.shape[2]
-        prompts, tokens = regions.valid.shape
-        if rows % prompts or self.total < tokens:
-            raise AttentionError(
-                f"layer {layer}: {rows} rows of {self.total} tokens, but the regions are of {prompts} rows "
-                f"of {tokens}: set the regions of this batch; a prompt must be read at once"
-            )
+        keys = keys_BKND.shape[2]
         if keys > self.total:
             raise AttentionError(f"layer {layer}: {keys} keys for {self.total} tokens: {_STATIC}")
-        device = keys_BKND.device
-        factor_BS = torch.ones(prompts, tokens, device=device)
-        factor_BS = factor_BS.masked_fill(regions.image.to(device), 1 + self.image)
-        factor_BS = factor_BS.masked_fill(regions.system.to(device), 1 - self.system)
-        factor_BT = F.pad(factor_BS, (0, self.total - tokens), value=1.0)
-        # A cache of a sliding window holds the last keys only; copies of a prompt lie side by side.
-        return factor_BT[:, self.total - keys :].repeat_interleave(rows // prompts, dim=0)
+        if self._factors is None or self._factors[0] is not regions:
+            self._refuse_other_rows(regions)
+            self._factors = (regions, self._factors_of(regions))
+        self.reached.add(layer)
+        # A cache of a sliding window holds the last keys only.
+        return self._factors[1][:, self.total - keys :].to(keys_BKND.device)
+
+    def _factors_of(self, regions: Regions) -> Tensor:
+        factor_BS = torch.ones(regions.valid.shape, device=regions.valid.device)
+        factor_BS = factor_BS.masked_fill(regions.image, 1 + self.image)
+        factor_BS = factor_BS.masked_fill(regions.system, 1 - self.system)
+        factor_BT = F.pad(factor_BS, (0, self.total - factor_BS.shape[1]), value=1.0)
+        return factor_BT.repeat_interleave(self._rows // len(factor_BT), dim=0)  # copies lie side by side
+
+    def _refuse_other_rows(self, regions: Regions) -> None:
+        prompts, tokens = regions.valid.shape
+        fits = self._rows % prompts == 0 and self.total >= tokens
+        if fits and self._inputs is not None and self._rows > prompts:  # copies of a prompt
+            copies = self._inputs[:, :tokens].unflatten(0, (prompts, -1))
+            fits = bool((copies == copies[:, :1]).all())
+        if fits and isinstance(self._mask, Tensor) and self._mask.ndim == 2:
+            valid_BS = regions.valid.repeat_interleave(self._rows // prompts, dim=0)
+            fits = torch.equal(self._mask[:, :tokens].bool(), valid_BS.to(self._mask.device))
+        if not fits:
+            raise AttentionError(
+                f"{self._rows} rows of {self.total} tokens, but the regions are of {prompts} rows of "
+                f"{tokens}, of other texts or with other padding: set the regions of this batch; a prompt "
+                "must be read at once"
+            )
 
     def scale_values(self, value_BKND: Tensor, factor_BN: Tensor) -> Tensor:
         """The values of the form that is not renormalised."""
@@ -104,35 +137,42 @@ _STATIC = "static caches cannot be steered; use the default cache (cache_impleme
 
 
 @contextmanager
-def steered(model: PreTrainedModel, state: Steering) -> Iterator[Steering]:
+def steered(model: PreTrainedModel, state: Steering, layers: Collection[int]) -> Iterator[Steering]:
     """Steer a model that is prepared for recording; `attention.steering` is the public form.
 
-    Raises: AttentionError: already steered, or a text decoder that does not hand keywords down.
+    Args:
+        layers: every layer that must be steered in every pass.
+    Raises: AttentionError: already steered; in a pass: layers that steering did not reach.
     """
     if getattr(model, STEERED, None) is not None:
         raise AttentionError(f"{type(model).__name__} is steered already: leave the other context first")
-    decoder = _decoder(model)
-    hook = decoder.register_forward_pre_hook(
-        lambda _, args, keywords: (args, _carry(state, args, keywords)), with_kwargs=True
-    )
+
+    def start(decoder: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        return args, keywords | {STEERING: _start_pass(state, args, keywords)}
+
+    def finish(decoder: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+        missed = sorted(set(layers) - keywords[STEERING].reached)
+        if missed:
+            raise AttentionError(
+                f"{type(decoder).__name__}: steering did not reach layers {missed}: they hand no keywords "
+                "down to attention, or their attention was set anew; use a model whose layers do"
+            )
+
+    decoder: Any = model.get_decoder()
+    hooks = [
+        decoder.register_forward_pre_hook(start, with_kwargs=True),
+        decoder.register_forward_hook(finish, with_kwargs=True),
+    ]
     setattr(model, STEERED, state)
     try:
         yield state
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
         delattr(model, STEERED)
 
 
-def _decoder(model: PreTrainedModel) -> nn.Module:
-    decoder: Any = model.get_decoder()
-    parameters = inspect.signature(decoder.forward).parameters.values()
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        raise AttentionError(f"{type(decoder).__name__} takes no further keywords: it cannot be steered")
-    return decoder
-
-
-def _carry(state: Steering, args: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
-    """The decoder's keywords with the steering, once it knows how many keys there are."""
+def _start_pass(state: Steering, args: tuple[Any, ...], keywords: dict[str, Any]) -> SteeredPass:
     inputs = keywords.get("inputs_embeds")
     inputs = inputs if inputs is not None else keywords.get("input_ids", args[0] if args else None)
     if inputs is None:
@@ -141,5 +181,4 @@ def _carry(state: Steering, args: tuple[Any, ...], keywords: dict[str, Any]) -> 
     if cache is not None and getattr(cache, "is_compileable", False):
         raise AttentionError(f"{type(cache).__name__}: {_STATIC}")
     past = int(cache.get_seq_length()) if cache is not None else 0
-    state.total = past + inputs.shape[1]
-    return keywords | {STEERING: state}
+    return SteeredPass(state, inputs, keywords.get("attention_mask"), past)

@@ -200,9 +200,8 @@ class _Tally:
             raise AttentionError(
                 f"no row can be scored ({dict(+self.skipped)}): the score needs an image and a system turn"
             )
-        bare_vas, bare_head_averaged = (
-            math.fsum(column) / len(scored) for column in zip(*self._bare, strict=True)
-        )
+        bare = [pair for pair in self._bare if not math.isnan(pair[0])] or [(math.nan, math.nan)]
+        bare_vas, bare_head_averaged = (math.fsum(column) / len(bare) for column in zip(*bare, strict=True))
         return VasReport(
             vas=rows.mean("vas"),
             band=band_of(rows.mean("vas")),

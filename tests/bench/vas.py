@@ -24,12 +24,19 @@ class VasPrice:
     """CPU time of the score over that of plain forward passes, and its memory on few and on all samples.
 
     Attributes:
-        time_ratio: without the gains, which are two further passes over every sample.
+        seq: tokens of a sample, about.
+        time_ratio: without the gains, which are two further passes over every sample. The plain passes build
+            the logits of the last token alone.
+        memory_ratio: peak with all samples over that with `few`.
         few, few_megabytes, megabytes: peak over the model's own, with `few` samples and with all.
     """
 
-    samples: int
+    device: str = "cpu"
+    seq: int
+    variant: str = "vas"
     time_ratio: float
+    memory_ratio: float
+    samples: int
     few: int
     few_megabytes: float
     megabytes: float
@@ -46,19 +53,22 @@ def measure_vas_price(samples: int) -> VasPrice:
     """Measures it on a student of 6 layers and pictures of 144 tokens; both read the samples anew."""
     model, processor = build_student(STUDENT, texts(), seed=0)
     rows = Rows(samples)
-    few = max(BATCH, samples // 4)
+    few = min(samples, max(BATCH, samples // 4))
+    turn = max(1, samples // 4)
     meter = make_meter("cpu")
     measure_vas(model, processor, Rows(BATCH), gains=False)  # warm
     score, forward = 0.0, 0.0
-    for start in range(0, samples, samples // 4):  # in turns
-        part = Rows(min(samples // 4, samples - start), start)
+    for start in range(0, samples, turn):  # in turns
+        part = Rows(min(turn, samples - start), start)
         forward += meter.seconds(lambda part=part: read_plainly(model, processor, part))
         score += meter.seconds(lambda part=part: measure_vas(model, processor, part, gains=False))
     few_peak = meter.peak(lambda: measure_vas(model, processor, Rows(few), gains=False))
     peak = meter.peak(lambda: measure_vas(model, processor, rows, gains=False))
     return VasPrice(
-        samples=samples,
+        seq=encode(processor, [to_messages(rows[0])])["input_ids"].shape[1],
         time_ratio=round(score / forward, 4),
+        memory_ratio=round(peak / few_peak, 4),
+        samples=samples,
         few=few,
         few_megabytes=round(few_peak / 2**20, 1),
         megabytes=round(peak / 2**20, 1),
@@ -83,8 +93,8 @@ class Rows(Sequence[Any]):
 
 
 def read_plainly(model: Any, processor: Any, rows: Rows) -> None:
-    """One forward pass over the rows, nothing recorded, logits of every token."""
+    """One forward pass over the rows, nothing recorded."""
     with torch.no_grad():
         for start in range(0, len(rows), BATCH):
             talks = [to_messages(rows[place]) for place in range(start, min(start + BATCH, len(rows)))]
-            model(**encode(processor, talks), use_cache=False)
+            model(**encode(processor, talks), use_cache=False, logits_to_keep=1)
