@@ -28,7 +28,9 @@ from tests.bench.steps import VARIANTS, Shape, Step, cpu_shape, cuda_shape, make
 from tests.bench.vas import measure_vas_price
 
 MAPS_UP_TO = {"cpu": 4096, "cuda": 4096}  # longer ones take tens of gigabytes
-PRINTED = ("plain", "ours", "maps")
+COMPARED = ("plain", "ours", "maps")
+IN_TABLE = (*COMPARED, "ours, all queries")
+LOSS_TOLERANCE = {"cpu": 1e-5, "cuda": 1e-2}  # relative; a candidate with another loss is no candidate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,17 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         shape = cpu_shape() if device == "cpu" else cuda_shape()
         for tokens in options.sequences or shape.sequences:
-            for case in measure_sequence(shape, tokens, options.rounds, candidates=options.candidates):
+            names = list(VARIANTS) if options.candidates else COMPARED if options.json else IN_TABLE
+            for case in measure_sequence(shape, tokens, options.rounds, names):
                 print(json.dumps(asdict(case)) if options.json else _line(case), flush=True)
     if options.vas:
         price = measure_vas_price(options.vas)
         print(json.dumps(asdict(price)) if options.json else price.sentence())
 
 
-def measure_sequence(shape: Shape, tokens: int, rounds: int, *, candidates: bool = False) -> Iterator[Case]:
+def measure_sequence(shape: Shape, tokens: int, rounds: int, names: Sequence[str]) -> Iterator[Case]:
     """The cases of one length; the variants take turns, so that a busy machine disturbs all alike."""
     meter = make_meter(shape.device)
-    names = [name for name in VARIANTS if candidates or name in PRINTED]
     names = [name for name in names if name != "maps" or tokens <= MAPS_UP_TO[shape.device]]
     steps, notes = _usable(shape, tokens, names)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -115,17 +117,26 @@ def measure_sequence(shape: Shape, tokens: int, rounds: int, *, candidates: bool
 def _usable(shape: Shape, tokens: int, names: Sequence[str]) -> tuple[dict[str, Step], dict[str, str]]:
     """Steps that run, and why the others do not: not every backend takes every shape."""
     steps, notes = {}, {}
+    expected = None
     for name in names:
         step = make_step(shape, tokens, name)
         try:
-            step()
+            loss = step()
         except (RuntimeError, ImportError, NotImplementedError) as error:
-            if name in PRINTED:
+            if name in COMPARED:
                 raise
             notes[name] = (str(error).splitlines() or [type(error).__name__])[0][:80]
-        else:
-            steps[name] = step
+            continue
+        expected = loss if name == "ours" else expected
+        if name != "plain" and expected is not None and not _agrees(loss, expected, shape.device):
+            notes[name] = f"its loss is {loss:.6g}, that of ours {expected:.6g}"
+            continue
+        steps[name] = step
     return steps, notes
+
+
+def _agrees(loss: float, expected: float, device: str) -> bool:
+    return abs(loss - expected) <= LOSS_TOLERANCE[device] * abs(expected)
 
 
 def _peak(meter: Meter, step: Step) -> int:

@@ -12,17 +12,17 @@ from typing import Protocol
 
 import torch
 
-Step = Callable[[], object]
+Work = Callable[[], object]
 
 
 class Meter(Protocol):
     """Measures one call of a step."""
 
-    def seconds(self, step: Step) -> float:
+    def seconds(self, step: Work) -> float:
         """Seconds of one call."""
         ...
 
-    def peak(self, step: Step) -> int:
+    def peak(self, step: Work) -> int:
         """Bytes that one call takes at most, over what was there before."""
         ...
 
@@ -30,14 +30,14 @@ class Meter(Protocol):
 class CpuMeter:
     """CPU seconds of this process, and its resident memory (Linux: the kernel's high-water mark, reset)."""
 
-    def seconds(self, step: Step) -> float:
+    def seconds(self, step: Work) -> float:
         """CPU seconds of all threads."""
         gc.collect()
         started = time.process_time()
         step()
         return time.process_time() - started
 
-    def peak(self, step: Step) -> int:
+    def peak(self, step: Work) -> int:
         """Bytes of resident memory."""
         gc.collect()
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -50,7 +50,7 @@ class CpuMeter:
 class CudaMeter:
     """Device seconds between two events, and the allocator's peak."""
 
-    def seconds(self, step: Step) -> float:
+    def seconds(self, step: Work) -> float:
         """Seconds on the device."""
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
@@ -60,7 +60,7 @@ class CudaMeter:
         torch.cuda.synchronize()
         return start.elapsed_time(end) / 1e3
 
-    def peak(self, step: Step) -> int:
+    def peak(self, step: Work) -> int:
         """Bytes allocated on the device."""
         gc.collect()
         torch.cuda.empty_cache()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface, Qwen2Config, Qwen2ForCausalLM
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from tests.bench.meter import Step
 from trainer.attention import prepared, start_recording
 from trainer.kernels import Selection, allowed_keys, attend, select_masses, select_queries
 from trainer.losses import attention_guided_loss
@@ -26,7 +25,9 @@ from trainer.recorder import IMAGE, SYSTEM
 from trainer.regions import Label, Regions
 
 CANDIDATE = "avar_bench_candidate"
+Step = Callable[[], float]  # one training step; its loss
 WEIGHT = 0.15
+SHARPER = 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +67,17 @@ def cuda_shape() -> Shape:
 
 @cache
 def make_model(shape: Shape) -> Any:
-    """The language model, with random weights and a small vocabulary."""
+    """The language model, with random weights and a small vocabulary.
+
+    Queries and keys are scaled up: with uniform attention the two terms cancel, and no loss tells a mistake.
+    """
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"vocab_size": 1024, "max_position_embeddings": 65536, "use_cache": False}
     model: Any = Qwen2ForCausalLM(Qwen2Config(**sizes, **shape.config))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("q_proj.weight", "k_proj.weight")):
+                parameter.mul_(SHARPER)
     return model.to(shape.device, shape.dtype).train()
 
 
@@ -146,7 +154,24 @@ def maps(model: Any, inputs: dict[str, Tensor], regions: Regions) -> Tensor:
 # ------------------------------------------------------------------------------------------- candidates
 
 
-Kernel = Callable[..., tuple[Tensor, Tensor]]
+class Call(NamedTuple):
+    """One layer's attention: causal, scaled, and whose masses are wanted."""
+
+    module: nn.Module
+    query: Tensor  # [B, H, S, D]
+    key: Tensor  # [B, K, S, D]
+    value: Tensor
+    columns: Tensor  # [B, S, C]
+    selection: Selection
+    scaling: float
+
+    def plain(self) -> Tensor:
+        """The model's own attention. [B, S, H, D]."""
+        return attend(self.module, self.query, self.key, self.value, None, scaling=self.scaling)[0]
+
+
+# Gives the output [B, S, H, D], and masses [B, H, S or U, C].
+Kernel = Callable[[Call], tuple[Tensor, Tensor]]
 
 
 def candidate(kernel: Kernel, model: Any, inputs: dict[str, Tensor], regions: Regions) -> Tensor:
@@ -174,82 +199,53 @@ def _candidate_attention(
     **keywords: Any,
 ) -> tuple[Tensor, None]:
     kernel, selection, regions, masses = keywords["bench"]
-    columns_BSC = regions.columns.to(value.dtype)
-    output_BSHD, mass = kernel(module, query, key, value, columns_BSC, selection, scaling)
+    call = Call(module, query, key, value, regions.columns.to(value.dtype), selection, scaling)
+    output_BSHD, mass = kernel(call)
     mass_BHSC = mass if mass.shape[2] == query.shape[2] else selection.scatter(mass)
     masses[int(module.layer_idx)] = mass_BHSC.float()  # type: ignore[arg-type]
     return output_BSHD, None
 
 
-def _plain_attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-    return attend(module, query, key, value, None, scaling=scaling)[0]
-
-
-def columns(
-    backend: SDPBackend | None,
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    columns_BSC: Tensor,
-    selection: Selection,
-    scaling: float,
-) -> tuple[Tensor, Tensor]:
+def columns(backend: SDPBackend | None, call: Call) -> tuple[Tensor, Tensor]:
     """Value columns in the model's own call, Q, K and V padded to one size, on one backend."""
     with nullcontext() if backend is None else sdpa_kernel(backend):
-        output, mass = attend(module, query, key, value, None, columns_BSC, scaling=scaling)
+        output, mass = attend(*call[:4], None, call.columns, scaling=call.scaling)
     assert mass is not None
     return output, mass
 
 
-def narrow(
-    backend: SDPBackend | None,
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    columns_BSC: Tensor,
-    selection: Selection,
-    scaling: float,
-) -> tuple[Tensor, Tensor]:
+def _with_columns(call: Call) -> Tensor:
+    """The values with the columns beside them, 8 wide."""
+    columns_BSW = F.pad(call.columns, (0, 8 - call.columns.shape[-1]))
+    return torch.cat([call.value, columns_BSW[:, None].expand(-1, call.value.shape[1], -1, -1)], dim=-1)
+
+
+def narrow(backend: SDPBackend | None, call: Call) -> tuple[Tensor, Tensor]:
     """Value columns without padding Q and K: for backends that take unequal head sizes."""
-    sets, size, groups = columns_BSC.shape[-1], value.shape[-1], query.shape[1] // key.shape[1]
-    columns_BKSW = F.pad(columns_BSC, (0, 8 - sets))[:, None].expand(-1, value.shape[1], -1, -1)
-    wide = torch.cat([value, columns_BKSW], dim=-1)
-    key, wide = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, wide))
+    sets, size, groups = (
+        call.columns.shape[-1],
+        call.value.shape[-1],
+        call.query.shape[1] // call.key.shape[1],
+    )
+    key, wide = (tensor.repeat_interleave(groups, dim=1) for tensor in (call.key, _with_columns(call)))
     with nullcontext() if backend is None else sdpa_kernel(backend):
-        output = F.scaled_dot_product_attention(query, key, wide, is_causal=True, scale=scaling)
+        output = F.scaled_dot_product_attention(call.query, key, wide, is_causal=True, scale=call.scaling)
     return output[..., :size].transpose(1, 2).contiguous(), output[..., size : size + sets]
 
 
-def selected(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    columns_BSC: Tensor,
-    selection: Selection,
-    scaling: float,
-) -> tuple[Tensor, Tensor]:
+def selected(call: Call) -> tuple[Tensor, Tensor]:
     """The model's own call, and a second attention of the wanted queries alone."""
-    allowed = allowed_keys(selection, None, causal=True)
-    mass = select_masses(query, key, columns_BSC, selection, allowed, scaling=scaling)
-    return _plain_attention(module, query, key, value, scaling), mass
+    allowed = allowed_keys(call.selection, None, causal=True)
+    mass = select_masses(call.query, call.key, call.columns, call.selection, allowed, scaling=call.scaling)
+    return call.plain(), mass
 
 
-def twice(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    columns_BSC: Tensor,
-    selection: Selection,
-    scaling: float,
-) -> tuple[Tensor, Tensor]:
+def twice(call: Call) -> tuple[Tensor, Tensor]:
     """The model's own call, and a second one of all queries whose values are the columns."""
-    values = F.pad(columns_BSC, (0, value.shape[-1] - columns_BSC.shape[-1]))[:, None].expand_as(value)
-    output = attend(module, query, key, values, None, scaling=scaling)[0].transpose(1, 2)
-    return _plain_attention(module, query, key, value, scaling), output[..., : columns_BSC.shape[-1]]
+    values = F.pad(call.columns, (0, call.value.shape[-1] - call.columns.shape[-1]))
+    values = values[:, None].expand_as(call.value)
+    output = attend(call.module, call.query, call.key, values, None, scaling=call.scaling)[0].transpose(1, 2)
+    return call.plain(), output[..., : call.columns.shape[-1]]
 
 
 @cache
@@ -259,15 +255,7 @@ def _flex() -> Callable[..., Any]:
     return torch.compile(flex_attention, dynamic=False)
 
 
-def flex(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    columns_BSC: Tensor,
-    selection: Selection,
-    scaling: float,
-) -> tuple[Tensor, Tensor]:
+def flex(call: Call) -> tuple[Tensor, Tensor]:
     """FlexAttention: a mass is exp of the log-sum-exp over its keys minus that over all keys.
 
     A region's log-sum-exp needs an attention of its own, over the region's keys alone.
@@ -277,41 +265,32 @@ def flex(
     def causal(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return q >= k
 
-    attention, tokens = _flex(), query.shape[2]
-    block = create_block_mask(causal, None, None, tokens, tokens, device=str(query.device))
-    options = {"scale": scaling, "enable_gqa": True, "return_lse": True}
-    output, total = attention(query, key, value, block_mask=block, **options)
-    masses = [torch.zeros_like(total)] * columns_BSC.shape[-1]
+    attention, tokens = _flex(), call.query.shape[2]
+    block = create_block_mask(causal, None, None, tokens, tokens, device=str(call.query.device))
+    options = {"scale": call.scaling, "enable_gqa": True, "return_lse": True}
+    output, total = attention(call.query, call.key, call.value, block_mask=block, **options)
+    masses = [torch.zeros_like(total)] * call.columns.shape[-1]
     for column in (SYSTEM, IMAGE):
-        places = columns_BSC[0, :, column].nonzero().flatten()
+        places = call.columns[0, :, column].nonzero().flatten()
         first, count = int(places[0]), len(places)
 
         def within(score: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor, first: int = first) -> Tensor:
             return torch.where(q >= k + first, score, -float("inf"))
 
-        part_key, part_value = key[:, :, first : first + count], value[:, :, first : first + count]
-        _, part = attention(query, part_key, part_value, score_mod=within, **options)
+        part_key, part_value = (part[:, :, first : first + count] for part in (call.key, call.value))
+        _, part = attention(call.query, part_key, part_value, score_mod=within, **options)
         masses[column] = (part - total).exp()
     return output.transpose(1, 2).contiguous(), torch.stack(masses, dim=-1)
 
 
-def flash2(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    columns_BSC: Tensor,
-    selection: Selection,
-    scaling: float,
-) -> tuple[Tensor, Tensor]:
+def flash2(call: Call) -> tuple[Tensor, Tensor]:
     """FlashAttention-2's own package, heads padded to the next size it takes."""
     from flash_attn import flash_attn_func  # type: ignore[import-not-found]
 
-    sets, size = columns_BSC.shape[-1], value.shape[-1]
-    columns_BKSW = F.pad(columns_BSC, (0, 8 - sets))[:, None].expand(-1, value.shape[1], -1, -1)
-    wide = torch.cat([value, columns_BKSW], dim=-1)
-    padded = (F.pad(query, (0, 8)), F.pad(key, (0, 8)), wide)
-    output = flash_attn_func(*(part.transpose(1, 2) for part in padded), softmax_scale=scaling, causal=True)
+    sets, size = call.columns.shape[-1], call.value.shape[-1]
+    padded = (F.pad(call.query, (0, 8)), F.pad(call.key, (0, 8)), _with_columns(call))
+    parts = (part.transpose(1, 2) for part in padded)
+    output = flash_attn_func(*parts, softmax_scale=call.scaling, causal=True)
     return output[..., :size].contiguous(), output[..., size : size + sets].transpose(1, 2)
 
 
