@@ -17,7 +17,7 @@ import json
 import platform
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -91,7 +91,7 @@ def measure_sequence(shape: Shape, tokens: int, rounds: int, names: Sequence[str
             if number:  # the first round warms up
                 seconds[name].append(spent)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    peaks = {name: _peak(meter, step) for name, step in steps.items()}
+    peaks = _peaks(meter, steps)
     for name in names:
         if name in notes:
             yield Case(
@@ -139,8 +139,13 @@ def _agrees(loss: float, expected: float, device: str) -> bool:
     return abs(loss - expected) <= LOSS_TOLERANCE[device] * abs(expected)
 
 
-def _peak(meter: Meter, step: Step) -> int:
-    return statistics.median_low([meter.peak(step) for _ in range(3)])
+def _peaks(meter: Meter, steps: Mapping[str, Step]) -> dict[str, int]:
+    """Median peak of each variant; they take turns, since an allocator keeps some of what it was given."""
+    found: dict[str, list[int]] = {name: [] for name in steps}
+    for _ in range(3):
+        for name, step in steps.items():
+            found[name].append(meter.peak(step))
+    return {name: statistics.median_low(peaks) for name, peaks in found.items()}
 
 
 def _line(case: Case) -> str:

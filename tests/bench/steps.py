@@ -100,9 +100,9 @@ def make_step(shape: Shape, tokens: int, variant: str) -> Step:
     make = VARIANTS[variant]
 
     def step() -> float:
-        model.zero_grad(set_to_none=True)
         loss = make(model, inputs, regions)
         loss.backward()
+        model.zero_grad(set_to_none=True)  # so that what lies there between two steps is the model alone
         return float(loss.detach())
 
     return step
