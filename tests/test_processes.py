@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -62,11 +63,13 @@ def end_run(out: Path, ending: signal.Signals) -> tuple[subprocess.Popen[bytes],
 
 
 def alive(processes: list[psutil.Process]) -> list[str]:
-    return [
-        " ".join(process.cmdline())
-        for process in processes
-        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    ]
+    """Command lines of those that run; one that ends while it is looked at does not."""
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # zombies included
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+    return found
 
 
 @pytest.mark.parametrize(
