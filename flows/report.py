@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from flows.text import plain, sanitize
 from schemas.errors import ShardError
 from schemas.records import Status
 from schemas.runs import read_manifest
-from schemas.shards import SPLITS, scan
+from schemas.shards import SPLITS, finite_json, scan
 
 if TYPE_CHECKING:
     from trainer.vas import VasReport
@@ -190,13 +189,4 @@ def vas_table(arms: Mapping[str, VasReport]) -> Table:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on one line of standard output."""
-    print(json.dumps(_finite(value), ensure_ascii=True, allow_nan=False), flush=True)
-
-
-def _finite(value: Any) -> Any:
-    """NaN and infinity as null, which JSON has no words for."""
-    if isinstance(value, Mapping):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(json.dumps(finite_json(value), ensure_ascii=True, allow_nan=False), flush=True)

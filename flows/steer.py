@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from flows.progress import step
-from flows.train import load_rows
+from flows.train import load_rows, open_saved, require_empty
 from schemas.errors import ConfigError
 from schemas.shards import write_json
 
@@ -82,15 +82,11 @@ def steer_run(
         `trainer.intervene.compare_steering`.
     """
     rows = load_rows(data, "validation", fallback="train")
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out}: not empty; choose another --out for the result")
-    import torch
-
-    from trainer.checkpoints import load_model
+    if out is not None:
+        require_empty(out, "result")
     from trainer.intervene import compare_steering
 
-    model, processor = load_model(model_path)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+    model, processor = open_saved(model_path)
     samples = rows.select(range(min(limit, len(rows))))
     arms = 1 + sum(pair != (0.0, 0.0) for pair in strengths)
     with step("steering", arms * len(samples)) as reporter:

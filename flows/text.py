@@ -21,3 +21,8 @@ def plain(text: str, limit: int | None = None) -> Text:
 def sanitize(text: str) -> str:
     """Control characters become a visible replacement character."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def one_line(text: str) -> str:
+    """A name that any terminal, page, figure and JSON file can hold."""
+    return " ".join(sanitize(text).encode("utf-8", "replace").decode().split())

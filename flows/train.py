@@ -46,7 +46,7 @@ def train_run(recipe: Recipe, data: Path, out: Path, *, guided: bool = True) -> 
     Raises: ShardError: no dataset. ConfigError: no such model, or `out` is taken.
     """
     rows = load_rows(data, "train")
-    _require_empty(out)
+    require_empty(out, "model")
     held_out = load_dataset_dict(data)["validation"]
     model, processor = open_model(recipe, rows)
     return _train(recipe, rows, held_out, model, processor, out, "train", guided=guided)
@@ -82,6 +82,25 @@ def open_model(recipe: Recipe, rows: datasets.Dataset) -> tuple[Any, Any]:
     if recipe.train.model == TINY:
         return build_student(recipe.train.student, training_texts(rows), recipe.seed)
     return load_model(recipe.train.model)
+
+
+def open_saved(path: str) -> tuple[Any, Any]:
+    """A saved model, on the GPU where there is one, and its processor.
+
+    Raises: ConfigError: no such model.
+    """
+    from trainer.checkpoints import load_model
+
+    model, processor = load_model(path)
+    model.to(torch_device())  # type: ignore[arg-type]
+    return model, processor
+
+
+def torch_device() -> str:
+    """Where models run: `cuda` where there is a GPU, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def training_texts(rows: datasets.Dataset) -> list[str]:
@@ -190,6 +209,7 @@ def _said_on_stderr(logger: logging.Logger, title: str) -> Iterator[None]:
         logger.propagate = propagated
 
 
-def _require_empty(out: Path) -> None:
+def require_empty(out: Path, what: str) -> None:
+    """Raises: ConfigError: there is something at `out` already, where `what` is to go."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out}: not empty; choose another --out for the model")
+        raise ConfigError(f"{out}: not empty; choose another --out for the {what}")

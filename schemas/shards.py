@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -309,6 +310,15 @@ def _split_files(folder: Path) -> list[Path]:
 
 
 # -------------------------------------------------------------------------------------------- files
+
+
+def finite_json(value: Any) -> Any:
+    """NaN and infinity as null, which JSON has no words for; tuples as lists, keys as strings."""
+    if isinstance(value, Mapping):
+        return {str(key): finite_json(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_json(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, value: object) -> None:

@@ -56,6 +56,7 @@ __all__ = [
     "start_recording",
     "steering",
     "steering_of",
+    "still",
     "visible_keys",
 ]
 
@@ -104,6 +105,18 @@ def prepared(model: PreTrainedModel) -> Iterator[None]:
     finally:
         if not already:
             restore(model)
+
+
+@contextmanager
+def still(model: PreTrainedModel) -> Iterator[None]:
+    """No gradient and no dropout: a look that draws no random number and changes no step."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
 
 
 def is_prepared(model: nn.Module) -> bool:
@@ -251,35 +264,38 @@ def _recording_attention(
 ) -> tuple[Tensor, Tensor | None]:
     """SDPA as transformers calls it; the recorder's masses beside it, steered where asked."""
     recorder: Recorder | None = keywords.pop(RECORDER, None)
-    state: SteeredPass | None = keywords.pop(STEERING, None)
+    steer: SteeredPass | None = keywords.pop(STEERING, None)
     layer = getattr(module, "layer_idx", None)
-    recorded = recorder is not None and layer in recorder.layers
-    refuse_keywords(layer, keywords, recording=recorder is not None or state is not None)
-    if layer is None or not (recorded or state):
+    refuse_keywords(layer, keywords, recording=recorder is not None or steer is not None)
+    regions = recorder.regions if recorder is not None else None
+    if recorder is not None and layer not in recorder.layers:
+        recorder = None
+    if layer is None or (recorder is None and steer is None):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **keywords
         )
     if dropout > 0:
         raise AttentionError(f"layer {layer}: attention dropout {dropout} makes masses random: set it to 0")
-    if recorder is not None and recorded:
+    if recorder is not None:
         recorder.admit(layer, query, key, keywords.get("position_ids"))
     scale: float = query.shape[-1] ** -0.5 if scaling is None else scaling
-    columns_BSC = recorder.columns_BSC.to(value.device, value.dtype) if recorder is not None else None
-    if state is not None:
-        factor_BN = state.factors(layer, recorder.regions if recorder else None, key)
-        if state.renormalise:
-            query, key = state.bias_logits(query, key, factor_BN, scale)
-        else:
-            value = state.scale_values(value, factor_BN)
-            if columns_BSC is not None:
-                columns_BSC = columns_BSC * factor_BN[..., None].to(value.dtype)
     keywords |= {"dropout": dropout, "scaling": scale}
-    if recorder is None or columns_BSC is None or not recorded:
+    scaled_BN: Tensor | None = None  # what values, and so the columns, are multiplied by
+    if steer is not None:
+        factor_BN = steer.factors(layer, regions, key)
+        if steer.renormalise:
+            query, key = steer.bias_logits(query, key, factor_BN, scale)
+        else:
+            scaled_BN = factor_BN
+            value = steer.scale_values(value, factor_BN)
+    if recorder is None:
         return attend(module, query, key, value, attention_mask, **keywords)[0], None
-    recorder.ceiling = state.ceiling if state else 1.0
-    return _record_layer(
-        recorder, layer, module, (query, key, value), attention_mask, columns_BSC, keywords
-    ), None
+    columns_BSC = recorder.columns_BSC.to(value.device, value.dtype)
+    if scaled_BN is not None:
+        columns_BSC = columns_BSC * scaled_BN[..., None].to(value.dtype)
+    recorder.ceiling = steer.ceiling if steer else 1.0
+    tensors = (query, key, value)
+    return _record_layer(recorder, layer, module, tensors, attention_mask, columns_BSC, keywords), None
 
 
 def _record_layer(

@@ -34,10 +34,8 @@ class FocusTally:
         """Add some attention rows of a layer."""
         image_BN = self.image_BS.to(maps_BHUN.device)[:, : maps_BHUN.shape[-1]]
         seen_BHUN = maps_BHUN * image_BN[:, None, None]
-        used_BU = torch.zeros_like(selection.index, dtype=torch.bool)
-        used_BU[selection.slots] = True
         mass_BHU = seen_BHUN.sum(dim=-1)
-        looking_BHU = used_BU[:, None, slots] & (mass_BHU > 0)
+        looking_BHU = selection.used[:, None, slots] & (mass_BHU > 0)
         # Shares first: the square of a small mass is no float32 number.
         share_BHUN = seen_BHUN / torch.where(looking_BHU, mass_BHU, 1.0)[..., None]
         number_BHU = 1 / torch.where(looking_BHU, (share_BHUN**2).sum(dim=-1), 1.0)

@@ -6,18 +6,15 @@ is an error, never plain SFT. B rows, S tokens.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 from trl.trainer.sft_trainer import SFTTrainer
 
 from schemas.config import GuidedLossSettings
 from schemas.errors import AttentionError, ConfigError, SpanError
-from trainer.attention import full_attention_layers, prepare, prepared, run_recorded, start_recording
+from trainer.attention import full_attention_layers, prepare, prepared, run_recorded, start_recording, still
 from trainer.data import REGION_LABELS, RegionCollator
 from trainer.diagnostics import Figures, gradient_norms, refuse_sharded, region_shares
 from trainer.focus import effective_image_tokens
@@ -102,7 +99,7 @@ class _MeasuringTrainer(SFTTrainer):
         for name, share in shares.items():
             self.figures.add_mean(f"{name}_image_share", share.image, share.rows)
             self.figures.add_mean(f"{name}_system_share", share.system, share.rows)
-        with _still(self.bare_model), prepared(self.bare_model):
+        with still(self.bare_model), prepared(self.bare_model):
             tokens = effective_image_tokens(self.bare_model, inputs, regions, "user", self.layers)
         self.figures.add_mean("effective_image_tokens", tokens, shares["user"].pairs)
 
@@ -147,7 +144,7 @@ class ControlSFTTrainer(_MeasuringTrainer):
 
     def _look(self, inputs: Mapping[str, Any], regions: Regions) -> Recorder:
         model = self.bare_model
-        with _still(model), prepared(model):
+        with still(model), prepared(model):
             recorder = start_recording(model, regions, layers=self.layers, queries=regions.select(_U_AND_T))
             run_recorded(model, inputs, recorder)
         return recorder
@@ -232,7 +229,6 @@ class GuidedSFTTrainer(_MeasuringTrainer):
             regions,
             self.guided.alpha,
             self.guided.beta,
-            visible=recorder.visible,
             **self.guided.model_dump(exclude={"alpha", "beta"}),
         )
 
@@ -270,15 +266,3 @@ class GuidedSFTTrainer(_MeasuringTrainer):
 
     def _mean_over_processes(self, gradient: Tensor) -> Tensor:
         return self._sum_over_processes(gradient) / self.accelerator.num_processes
-
-
-@contextmanager
-def _still(model: PreTrainedModel) -> Iterator[None]:
-    """No gradient and no dropout: a look that draws no random number and changes no step."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)

@@ -11,12 +11,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 
 from filters.answers import extract_answer, is_correct
 from schemas.errors import AttentionError
-from trainer.attention import prepared, steering
+from trainer.attention import prepared, steering, still
 from trainer.bootstrap import Interval, ratio_interval
 from trainer.messages import encode, to_messages
 from trainer.regions import Regions, find_regions
@@ -106,9 +105,7 @@ def compare_steering(
         with steering(model, image, system, renormalise):
             pass
     arms: list[SteeredArm] = []
-    training = model.training
-    model.eval()
-    try:
+    with still(model):
         for image, system in arms_of:
             strength = {"image": image, "system": system, "renormalise": renormalise}
             answers = [
@@ -119,8 +116,6 @@ def compare_steering(
             with _steered(model, strength):
                 vas = measure_vas(model, processor, samples, batch_size=batch_size, gains=False)
             arms.append(_close_arm(image, system, answers, vas, arms[0] if arms else None))
-    finally:
-        model.train(training)
     return SteeringComparison(
         problems=len(samples), renormalise=renormalise, max_new_tokens=max_new_tokens, arms=tuple(arms)
     )
@@ -143,7 +138,7 @@ def _answer(
     talks = [to_messages(row, with_response=False) for row in rows]
     encoded = encode(processor, talks, padding_side="left", add_generation_prompt=True)
     regions = find_regions(processor, talks, encoded).to(model.device)
-    with torch.no_grad(), _greedy(model, max_new_tokens) as ends, _steered(model, strength, regions):
+    with _greedy(model, max_new_tokens) as ends, _steered(model, strength, regions):
         ids_BT = model.generate(**encoded.to(model.device))  # type: ignore[operator]
     new_BT = ids_BT[:, encoded["input_ids"].shape[1] :]
     texts = processor.batch_decode(new_BT, skip_special_tokens=True)

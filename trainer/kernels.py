@@ -22,7 +22,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from schemas.errors import AttentionError
 
-_MULTIPLE = 8  # head sizes that every fused kernel takes
+HEAD_MULTIPLE = 8  # head sizes that every fused kernel takes
 # A selected query costs about 2 D per key and head, a widened one 2 * 8 more than it did: with D = 64 they
 # break even near S * S / 16 pairs of query and key.
 _SELECT_BELOW = 1 / 16
@@ -44,6 +44,13 @@ class Selection:
     slots: tuple[Tensor, Tensor]
     places: tuple[Tensor, Tensor]
     tokens: int
+
+    @property
+    def used(self) -> Tensor:
+        """bool [B, U], slots that hold a query."""
+        used_BU = torch.zeros_like(self.index, dtype=torch.bool)
+        used_BU[self.slots] = True
+        return used_BU
 
     def scatter(self, mass_BHUC: Tensor) -> Tensor:
         """Masses of the wanted queries at their positions, zero elsewhere. [B, H, S, C]."""
@@ -81,8 +88,7 @@ def allowed_keys(selection: Selection, mask: Tensor | None, causal: bool) -> Ten
     mask = mask.expand(rows, -1, -1, -1)
     index = index_BU[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[-1])
     allowed_BHUS = mask.gather(2, index)
-    used_BU = torch.zeros_like(index_BU, dtype=torch.bool)
-    used_BU[selection.slots] = True
+    used_BU = selection.used
     free = torch.ones((), dtype=torch.bool) if mask.dtype == torch.bool else torch.zeros((), dtype=mask.dtype)
     allowed_BHUS = torch.where(used_BU[:, None, :, None], allowed_BHUS, free.to(mask.device))
     seen_S = (may_look(allowed_BHUS) & used_BU[:, None, :, None]).flatten(0, -2).any(dim=0).nonzero()
@@ -134,7 +140,7 @@ def attend(
     if columns_BSC is not None:
         columns_BKSC = columns_BSC[:, None].expand(-1, value_BKSD.shape[1], -1, -1)
         wide = max(wide, size + columns_BSC.shape[-1])
-        wide = -(-wide // _MULTIPLE) * _MULTIPLE
+        wide = _round_up(wide)
         room_BKSW = F.pad(columns_BKSC, (0, wide - size - columns_BSC.shape[-1]))
         value_BKSD = torch.cat([value_BKSD, room_BKSW], dim=-1)
     output_BSHW, _ = sdpa_attention_forward(
@@ -176,8 +182,7 @@ def select_masses(
     folded_BKGD, folded_mask = _fold(query_BHSD, selection, allowed, heads)
     sets = columns_BSC.shape[-1]
     # CPU kernels want one head size for all three; others take values as narrow as the columns.
-    narrow = -(-sets // _MULTIPLE) * _MULTIPLE
-    width = query_BHSD.shape[-1] if key_BKSD.device.type == "cpu" else narrow
+    width = query_BHSD.shape[-1] if key_BKSD.device.type == "cpu" else _round_up(sets)
     values_BSW = F.pad(columns_BSC[:, :keys], (0, max(width, sets) - sets))
     size = max(query_BHSD.shape[-1], sets)
     output = F.scaled_dot_product_attention(
@@ -225,6 +230,10 @@ def _fold(query_BHSD: Tensor, selection: Selection, allowed: Tensor, key_heads: 
 def _gather(query_BHSD: Tensor, index_BU: Tensor) -> Tensor:
     _, heads, _, size = query_BHSD.shape
     return query_BHSD.gather(2, index_BU[:, None, :, None].expand(-1, heads, -1, size))
+
+
+def _round_up(size: int) -> int:
+    return -(-size // HEAD_MULTIPLE) * HEAD_MULTIPLE
 
 
 def _pad_to(tensor: Tensor, size: int) -> Tensor:

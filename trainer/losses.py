@@ -86,12 +86,13 @@ def attention_guided_loss(
         raise AttentionError("no attention masses: was the forward pass recorded?")
     if visible is None and isinstance(masses, Masses):
         visible = masses.visible
+    elif visible is None:
+        visible = dict.fromkeys(masses, visible_keys(regions.columns))
     queries_BS = regions.select(queries)
-    causal_BSC = visible_keys(regions.columns)
     image = _Term(IMAGE, _enhance(form, image_target))
     system = _Term(SYSTEM, _suppress(form, system_floor))
     for layer, mass_BHSC in masses.items():
-        seen_BSC = causal_BSC if visible is None else visible[layer]
+        seen_BSC = visible[layer]
         sighted_BS = queries_BS & seen_BSC[..., IMAGE]
         system_BS = queries_BS
         if form == "bounded":

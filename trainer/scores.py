@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from schemas.shards import finite_json
 from trainer.bootstrap import Interval, ratio_interval
 
 Band = Literal["narrow", "wide", "panoramic"]
@@ -165,15 +166,7 @@ class VasReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON; what is not a number is None."""
-        return _plain(asdict(self))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return finite_json(asdict(self))
 
 
 class Rows:

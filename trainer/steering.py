@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from schemas.errors import AttentionError
+from trainer.kernels import HEAD_MULTIPLE
 from trainer.regions import Regions
 
 STEERING = "avar_steering"  # the forward keyword that carries it down to every layer
 STEERED = "_avar_steering"  # the attribute of a steered model
-_COLUMNS = 8  # head sizes grow by as much as every fused kernel takes
 
 
 class Steering:
@@ -128,9 +128,9 @@ class SteeredPass:
     ) -> tuple[Tensor, Tensor]:
         """Q and K of the renormalised form: one more column each, whose product is the bias."""
         bias_BKN = (factor_BN.log() / scaling).to(key_BKND.dtype)[:, None].expand(-1, key_BKND.shape[1], -1)
-        key_BKNE = torch.cat([key_BKND, F.pad(bias_BKN[..., None], (0, _COLUMNS - 1))], dim=-1)
+        key_BKNE = torch.cat([key_BKND, F.pad(bias_BKN[..., None], (0, HEAD_MULTIPLE - 1))], dim=-1)
         ones_BHS = torch.ones_like(query_BHSD[..., :1])
-        return torch.cat([query_BHSD, F.pad(ones_BHS, (0, _COLUMNS - 1))], dim=-1), key_BKNE
+        return torch.cat([query_BHSD, F.pad(ones_BHS, (0, HEAD_MULTIPLE - 1))], dim=-1), key_BKNE
 
 
 _STATIC = "static caches cannot be steered; use the default cache (cache_implementation=None)"

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.recorder import IMAGE, SYSTEM, Recorder
+from trainer.recorder import IMAGE, RESPONSE, SYSTEM, USER, Recorder
 
 REGION_NAMES = ("image", "system", "user", "response")
 FLOOR = 1e-6  # masses below it count as much in the geometric mean, which knows no zero
-_COLUMNS = {"system": 0, "image": 1, "user": 2, "response": 3}
+_COLUMNS = {"system": SYSTEM, "image": IMAGE, "user": USER, "response": RESPONSE}
 _DECADES = (-8, 12)  # range of the histogram of ratios, powers of ten
 _BINS_PER_DECADE = 100
 

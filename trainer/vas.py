@@ -18,9 +18,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from schemas.errors import AttentionError
-from trainer.attention import prepared, start_recording, steering_of
+from trainer.attention import prepared, start_recording, steering_of, still
 from trainer.messages import Conversation, encode, to_messages
-from trainer.recorder import Recorder
+from trainer.recorder import IMAGE, SYSTEM, Recorder
 from trainer.regions import Regions, find_regions
 from trainer.scores import Band, HeadMaps, ResponseRatios, Rows, RowScore, VasReport, band_of
 from trainer.swaps import Swap, swap_images
@@ -55,17 +55,12 @@ def measure_vas(
     Source: AVAR, arXiv 2603.03825; the gains: ours (docs/method.md).
     """
     tally = _Tally(steering_of(model))
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), prepared(model):
-            for start in range(0, len(samples), batch_size):
-                numbers = range(start, min(start + batch_size, len(samples)))
-                _measure_batch(tally, model, processor, samples, numbers, layers, gains)
-                if progress is not None:
-                    progress(len(numbers))
-    finally:
-        model.train(training)
+    with still(model), prepared(model):
+        for start in range(0, len(samples), batch_size):
+            numbers = range(start, min(start + batch_size, len(samples)))
+            _measure_batch(tally, model, processor, samples, numbers, layers, gains)
+            if progress is not None:
+                progress(len(numbers))
     return tally.report()
 
 
@@ -269,7 +264,7 @@ _RATIOS = {
     "image": "image",
     "system": "system",
 }
-_SHARES = {"image": 1, "system": 0}
+_SHARES = {"image": IMAGE, "system": SYSTEM}
 
 
 def _number(value: Tensor) -> float | None:

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from flows.text import sanitize
+from flows.text import one_line
 
 # Okabe and Ito's colours, which people with colour-blindness tell apart.
 ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
@@ -58,7 +58,7 @@ def render(draw: Callable[[Figure], None], width: float, height: float) -> bytes
 
 def name_label(name: str) -> str:
     """A model's name as a figure can show it: one line, not too long, no formula, not hidden by a legend."""
-    line = " ".join(sanitize(name).encode("utf-8", "replace").decode().split())
+    line = one_line(name)
     if len(line) > _LONGEST_NAME:
         half = _LONGEST_NAME // 2
         line = f"{line[:half]}…{line[-half + 1 :]}"

@@ -14,8 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.text import sanitize
-from flows.train import load_rows, score
+from flows.text import one_line
+from flows.train import load_rows, open_saved, score, torch_device
 from flows.vas.correlation import Correlation, correlate, read_accuracy
 from flows.vas.output import FORMAT, output_folder, write_run
 from schemas.errors import AttentionError, ConfigError, SpanError
@@ -130,13 +130,13 @@ def name_models(models: Sequence[str]) -> dict[str, str]:
     Raises: ConfigError: a model is named twice.
     """
     twice = [
-        path for path, times in Counter(_clean(str(Path(model))) for model in models).items() if times > 1
+        path for path, times in Counter(one_line(str(Path(model))) for model in models).items() if times > 1
     ]
     if twice:
         raise ConfigError(f"model {twice[0]!r} is named twice")
-    last = {model: _clean(Path(model).name or Path(model).resolve().name) for model in models}
+    last = {model: one_line(Path(model).name or Path(model).resolve().name) for model in models}
     times = Counter(last.values())
-    return {last[model] if times[last[model]] == 1 else _clean(model): model for model in models}
+    return {last[model] if times[last[model]] == 1 else one_line(model): model for model in models}
 
 
 # ------------------------------------------------------------------------------------------ measuring
@@ -150,16 +150,15 @@ def _measure(
     accuracies: Mapping[str, float] | None,
 ) -> VasRun:
     _require_models(paths, settings)
-    device = _device()
-    reports = {name: _measure_model(name, paths, rows, settings, device) for name in paths}
+    reports = {name: _measure_model(name, paths, rows, settings) for name in paths}
     scores = {name: report.vas for name, report in reports.items()}
     return VasRun(
-        paths={name: _clean(path) for name, path in paths.items()},
-        dataset=_clean(str(data)),
+        paths={name: one_line(path) for name, path in paths.items()},
+        dataset=one_line(str(data)),
         split=str(rows.split),
         rows=min(settings.limit, len(rows)),
         settings=settings,
-        device=device,
+        device=torch_device(),
         versions={package: version(package) for package in _PACKAGES},
         reports=reports,
         correlation=correlate(scores, accuracies) if accuracies else None,
@@ -183,13 +182,13 @@ def _require_models(paths: Mapping[str, str], settings: VasSettings) -> None:
 
 
 def _measure_model(
-    name: str, paths: Mapping[str, str], rows: datasets.Dataset, settings: VasSettings, device: str
+    name: str, paths: Mapping[str, str], rows: datasets.Dataset, settings: VasSettings
 ) -> VasReport:
     """The report of one model, which is in memory no longer than that."""
     title = f"VAS {name}" if len(paths) > 1 else "VAS"
     options = {"batch_size": settings.batch_size, "layers": settings.layers, "gains": settings.gains}
     try:
-        return _load_and_score(paths[name], device, rows, settings.limit, title, options)
+        return _load_and_score(paths[name], rows, settings.limit, title, options)
     except (AttentionError, SpanError) as error:
         raise type(error)(f"{name}: {error}") from error
     finally:
@@ -197,19 +196,10 @@ def _measure_model(
 
 
 def _load_and_score(
-    path: str, device: str, rows: datasets.Dataset, limit: int, title: str, options: Mapping[str, Any]
+    path: str, rows: datasets.Dataset, limit: int, title: str, options: Mapping[str, Any]
 ) -> VasReport:
-    from trainer.checkpoints import load_model
-
-    model, processor = load_model(path)
-    model.to(device)  # type: ignore[arg-type]
+    model, processor = open_saved(path)
     return score(model, processor, rows, limit, title, **options)
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _free_memory() -> None:
@@ -218,8 +208,3 @@ def _free_memory() -> None:
     gc.collect()  # a model's modules refer to each other
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _clean(text: str) -> str:
-    """A name that any terminal, page and JSON file can hold."""
-    return " ".join(sanitize(text).encode("utf-8", "replace").decode().split())

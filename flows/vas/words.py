@@ -10,9 +10,9 @@ from flows.vas.correlation import Correlation
 
 if TYPE_CHECKING:
     from flows.vas.run import VasRun
+    from trainer.bootstrap import Interval
     from trainer.scores import VasReport
 
-Interval = tuple[float, float]
 CARRIED = 3.0  # VAS over the ratio of means from which on the mean of ratios is not to be read alone
 _LEFT_OUT = {
     "no_system_turn": ("without a system turn left out", "has no ratio", "have no ratio"),
