@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from flows.children import serve_child
 from flows.orchestra import prefect_server
 from flows.progress import step
-from schemas.config import EMBEDDED, Recipe, StageSettings, TeacherSettings
+from schemas.config import EMBEDDED, Recipe, TeacherSettings
 from schemas.errors import InterruptedRunError
 from schemas.runs import claim_models, count_drafts, open_curation, open_run
 from synth.prompts import prompt_hashes
@@ -116,8 +116,4 @@ def _with_url(recipe: Recipe, url: str) -> Recipe:
     def teacher(settings: TeacherSettings) -> TeacherSettings:
         return settings.model_copy(update={"url": url}) if settings.url == EMBEDDED else settings
 
-    def stage(settings: StageSettings) -> StageSettings:
-        return settings.model_copy(update={"teacher": settings.teacher and teacher(settings.teacher)})
-
-    stages = {name: stage(getattr(recipe, name)) for name in ("describe", "reason", "anchor")}
-    return recipe.model_copy(update={"teacher": teacher(recipe.teacher), **stages})
+    return recipe.with_teachers(teacher)

@@ -8,7 +8,7 @@ holds them.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -19,6 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from schemas.errors import ConfigError
 
 EMBEDDED = "embedded"
+STAGE_NAMES = ("describe", "reason", "anchor")
+# What may differ between two runs that ask the same: where a teacher is, how it is asked, what it costs.
+_ACCESS = (
+    *("url", "api_key_env", "max_in_flight", "min_in_flight", "timeout_s", "max_attempts"),
+    *("retry_budget_s", "outage_s", "stream", "reuse_images", "prices"),
+)
 SceneFamily = Literal["count", "compare", "chart", "pattern"]
 
 
@@ -74,31 +80,78 @@ class FolderSource(Settings):
     name: str | None = Field(default=None, description="the source's name; by default the folder's")
     limit: int | None = Field(default=None, ge=1, description="read only the first rows")
     max_pixels: int = Field(default=40_000_000, ge=1, description="a larger image is a failed row, pixels")
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="hosts that images may be fetched from, by name; none by default"
+    )
     licence: str = ""
 
 
 Source = Annotated[ScenesSource | FolderSource, Field(discriminator="kind")]
 
 
-class TeacherSettings(Settings):
-    """An OpenAI-compatible server. `embedded` starts avar's own teacher for procedural scenes."""
+class Prices(Settings):
+    """What a teacher costs, per million tokens, in one currency."""
 
-    url: str = Field(default=EMBEDDED, description="base URL, with or without /v1; or `embedded`")
+    prompt: float = Field(default=0.0, ge=0, description="tokens read")
+    cached: float | None = Field(default=None, ge=0, description="tokens read from a cache; None: as prompt")
+    completion: float = Field(default=0.0, ge=0, description="tokens written")
+
+
+class TeacherSettings(Settings):
+    """A model behind one or several OpenAI-compatible servers. `embedded` starts avar's own teacher."""
+
+    url: str | tuple[str, ...] = Field(
+        default=EMBEDDED,
+        min_length=1,
+        description="base URL, with or without /v1, or several of the same model; or `embedded`",
+    )
     model: str | None = Field(default=None, description="served name; None: the one the server lists")
+    revision: str = Field(
+        default="", description="the model's revision: part of what an answer depends on, asked of nobody"
+    )
     api_key_env: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         max_length=64,
         description="name of the environment variable that holds the key",
     )
-    max_in_flight: int = Field(default=64, ge=1, le=4096, description="requests at one time, all stages")
+    max_in_flight: int = Field(
+        default=64, ge=1, le=4096, description="requests at one time at each server, all stages"
+    )
+    min_in_flight: int = Field(
+        default=4, ge=1, le=4096, description="level that is kept however slow a server is, if max allows"
+    )
     timeout_s: float = Field(default=600.0, gt=0, description="seconds one answer may take")
-    max_attempts: int = Field(default=6, ge=1, description="requests per answer, the first included")
+    max_attempts: int = Field(
+        default=6, ge=1, description="failed requests per answer; a queue that is full counts by time instead"
+    )
+    retry_budget_s: float = Field(
+        default=600.0, ge=0, description="seconds an answer is asked for again after its first failure"
+    )
+    outage_s: float = Field(
+        default=300.0, ge=0, description="seconds without any server before the run stops, resumable"
+    )
+    stream: bool = Field(default=False, description="answers as event streams, for proxies that cut silence")
+    reuse_images: bool = Field(
+        default=True, description="send an image once per vLLM server and then refer to it by `uuid`"
+    )
+    prices: Prices | None = Field(default=None, description="for the run's account of costs")
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The servers' base URLs, without /v1 and a trailing slash."""
+        given = (self.url,) if isinstance(self.url, str) else self.url
+        return tuple(url.rstrip("/").removesuffix("/v1") for url in given)
 
     @model_validator(mode="after")
     def _url(self) -> TeacherSettings:
-        if self.url != EMBEDDED:
-            _check_url(self.url)
+        if len(set(self.urls)) < len(self.urls):
+            raise ValueError("url: names a server twice")
+        for url in self.urls:
+            if url != EMBEDDED:
+                _check_url(url)
+            elif len(self.urls) > 1:
+                raise ValueError("url: `embedded` stands alone")
         return self
 
 
@@ -114,13 +167,105 @@ def _check_url(url: str) -> None:
         raise ValueError("url: neither `embedded` nor an http(s) URL")
 
 
-class StageSettings(Settings):
-    """Sampling of one stage; `teacher` gives the stage a server of its own."""
+Temperature = Annotated[float, Field(ge=0, le=2)]
 
-    temperature: float = Field(default=0.7, ge=0, le=2)
+
+class AskSettings(Settings):
+    """Sampling of one kind of question; `teacher` gives it a server of its own."""
+
+    temperature: Temperature | Annotated[tuple[Temperature, ...], Field(min_length=1)] = Field(
+        default=0.7, description="in [0, 2]; a list gives one to each sample of a problem, in turns"
+    )
     top_p: float = Field(default=0.95, gt=0, le=1)
     max_tokens: int = Field(default=2048, ge=1)
+    chat_template_kwargs: dict[str, Any] = Field(
+        default={}, description="for the model's chat template, e.g. {enable_thinking: false}"
+    )
     teacher: TeacherSettings | None = None
+
+    def temperature_of(self, sample_index: int) -> float:
+        """The temperature of one sample of a problem."""
+        if isinstance(self.temperature, tuple):
+            return self.temperature[sample_index % len(self.temperature)]
+        return self.temperature
+
+
+class StageSettings(AskSettings):
+    """One of the three stages."""
+
+    keep_truncated: bool = Field(
+        default=False,
+        description="let a text cut off at max_tokens feed the next stage; the row is rejected in the end",
+    )
+
+
+class SampleSettings(Settings):
+    """How many drafts a problem gets, and when there are enough. Decided in source order, so that the order
+    in which answers come changes nothing; what was asked beyond that stays in the journal."""
+
+    n: int = Field(default=1, ge=1, le=256, description="samples every problem begins with")
+    accept: int | None = Field(
+        default=None, ge=1, description="ask on until so many drafts of a problem pass the filters"
+    )
+    most: int = Field(default=8, ge=1, le=256, description="samples per problem at most, with `accept`")
+    until: int | None = Field(
+        default=None, ge=1, description="stop after the problem that completes so many accepted drafts"
+    )
+
+    @model_validator(mode="after")
+    def _bounds(self) -> SampleSettings:
+        if self.accept is not None and not max(self.n, self.accept) <= self.most:
+            raise ValueError(f"most: {self.most} is less than n or accept")
+        return self
+
+    @property
+    def judged(self) -> bool:
+        """True where the filters decide which drafts there are."""
+        return self.accept is not None or self.until is not None
+
+
+class AnswersEvidence(AskSettings):
+    """The question put again with something left out; the answers are compared later, by the filters."""
+
+    n: int = Field(default=4, ge=1, le=64, description="answers asked for")
+    max_tokens: int = Field(default=1024, ge=1)
+
+
+class JudgeEvidence(AskSettings):
+    """Whether each claim of the trace can be seen in the image, yes or no with its probability."""
+
+    temperature: Temperature | Annotated[tuple[Temperature, ...], Field(min_length=1)] = 0.0
+    max_tokens: int = Field(default=1, ge=1)
+    most: int = Field(default=16, ge=1, description="claims judged per trace")
+
+
+class LikelihoodEvidence(AskSettings):
+    """Log-likelihood of the trace with its image and with a blank one of the same size."""
+
+
+class SwapEvidence(AskSettings):
+    """The chain anchored again, in front of another problem's image."""
+
+
+class EvidenceSettings(Settings):
+    """What a teacher is asked about a finished trace; each part is asked only where it is named.
+
+    The answers become columns of the draft, and filters read them (AVAR leaves this to other datasets).
+    """
+
+    blind: AnswersEvidence | None = Field(default=None, description="answers to the question without image")
+    description: AnswersEvidence | None = Field(
+        default=None, description="answers to the question from the description alone"
+    )
+    judge: JudgeEvidence | None = None
+    likelihood: LikelihoodEvidence | None = None
+    swap: SwapEvidence | None = None
+
+    @property
+    def asked(self) -> dict[str, AskSettings]:
+        """The parts that the recipe names, by name."""
+        parts = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: part for name, part in parts.items() if part is not None}
 
 
 class FilterSettings(Settings):
@@ -200,6 +345,12 @@ class Recipe(Settings):
     describe: StageSettings = StageSettings()
     reason: StageSettings = StageSettings()
     anchor: StageSettings = StageSettings()
+    samples: SampleSettings = SampleSettings()
+    evidence: EvidenceSettings = EvidenceSettings()
+    journal: Path | None = Field(
+        default=None,
+        description="file of the teachers' answers, for several runs; by default the run's own",
+    )
     partition_size: int = Field(default=250, ge=1, description="problems per Prefect task and draft shard")
     filters: FilterSettings = FilterSettings()
     validation: float = Field(
@@ -208,24 +359,51 @@ class Recipe(Settings):
     train: TrainSettings = TrainSettings()
 
     @property
+    def questions(self) -> dict[str, AskSettings]:
+        """What a teacher is asked: the three stages, then the parts of the evidence as `evidence.NAME`."""
+        stages: dict[str, AskSettings] = {name: getattr(self, name) for name in STAGE_NAMES}
+        return stages | {f"evidence.{name}": part for name, part in self.evidence.asked.items()}
+
+    @property
     def teachers(self) -> dict[str, TeacherSettings]:
-        """The teacher of each stage."""
-        stages = {"describe": self.describe, "reason": self.reason, "anchor": self.anchor}
-        return {name: stage.teacher or self.teacher for name, stage in stages.items()}
+        """The teacher of each question."""
+        return {name: asked.teacher or self.teacher for name, asked in self.questions.items()}
+
+    def with_teachers(self, change: Callable[[TeacherSettings], TeacherSettings]) -> Recipe:
+        """This recipe with every teacher's settings changed."""
+
+        def changed(asked: AskSettings) -> AskSettings:
+            return asked.model_copy(update={"teacher": asked.teacher and change(asked.teacher)})
+
+        parts = {name: changed(part) for name, part in self.evidence.asked.items()}
+        stages = {name: changed(getattr(self, name)) for name in STAGE_NAMES}
+        evidence = self.evidence.model_copy(update=parts)
+        return self.model_copy(update={"teacher": change(self.teacher), "evidence": evidence, **stages})
 
     def synthesis_key(self) -> dict[str, Any]:
         """The part of the recipe that decides what the drafts are.
 
-        Two runs may share a folder only where this is equal. Where a teacher is and how fast it is asked,
-        and what happens to its drafts afterwards, is not part of it.
+        Where a teacher is and how fast it is asked, and what happens to its drafts afterwards, is not part
+        of it. The filters are where they decide which drafts there are.
         """
-        data = self.model_dump(mode="json", exclude={"filters", "validation", "train", "name"})
-        access = {"url", "max_in_flight", "timeout_s", "max_attempts", "api_key_env"}
-        blocks = [data["teacher"], *(data[stage]["teacher"] for stage in ("describe", "reason", "anchor"))]
-        for block in filter(None, blocks):
-            for key in access:
+        judged = self.samples.judged
+        data = self.model_dump(mode="json", exclude={"validation", "train", "name", "journal"})
+        if not judged:
+            data.pop("filters")
+        data["evidence"] = {name: data["evidence"][name] for name in self.evidence.asked}
+        asked = [data[name] for name in STAGE_NAMES] + list(data["evidence"].values())
+        for block in filter(None, (data["teacher"], *(part["teacher"] for part in asked))):
+            for key in _ACCESS:
                 block.pop(key)
         return data
+
+    def source_key(self) -> dict[str, Any]:
+        """Which rows these are, whatever is done with them: a folder holds runs of one source alone.
+
+        How many of its rows are read is not part of it, so that a run can be extended.
+        """
+        source = self.source.model_dump(mode="json", exclude={"count", "limit"})
+        return {"seed": self.seed, "source": source}
 
 
 def read_yaml(path: Path) -> Any:

@@ -64,6 +64,9 @@ class TeacherFault(StrEnum):
     """Why a teacher's answer is missing. The closed list of reasons a row may fail at a stage."""
 
     REFUSED = "teacher_refused"  # 400, 413, 422: this request can never succeed
+    IMAGE_REFUSED = "image_refused"  # the same, for its image
+    TOO_LONG = "prompt_too_long"  # the same, for more tokens than the model takes
+    OVERSIZED = "answer_too_large"  # a body that no completion has
     UNKNOWN_MODEL = "unknown_model"  # 404
     UNAUTHORIZED = "unauthorized"  # 401, 403
     UNREACHABLE = "teacher_unreachable"  # no connection

@@ -8,7 +8,7 @@ verdicts, so that a dataset can be curated again from its drafts alone.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import cache
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class AnswerType(StrEnum):
@@ -46,6 +46,7 @@ class Stage(StrEnum):
     DESCRIBE = "describe"
     REASON = "reason"
     ANCHOR = "anchor"
+    EVIDENCE = "evidence"
     FILTER = "filter"
 
 
@@ -61,6 +62,10 @@ class SourceFault(StrEnum):
     NO_ANSWER = "no_answer"
     BAD_ROW = "bad_row"
     DUPLICATE = "duplicate_problem"
+    IMAGE_ANIMATED = "image_animated"
+    IMAGE_URL = "image_url_not_allowed"
+    QUESTION_TOO_LONG = "question_too_long"
+    TEMPLATE_MARKERS = "template_markers"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,6 +161,71 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ClaimVerdict:
+    """What a judge who sees the image says of one claim.
+
+    Attributes:
+        seen: the judge's yes or no.
+        p_seen: probability of yes against no, in [0, 1]; NaN where the server gave no logprobs.
+    """
+
+    claim: str
+    seen: bool
+    p_seen: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Likelihood:
+    """How likely a model finds the trace with the image and with a blank one.
+
+    Attributes:
+        tokens: tokens of the trace that both sums are over.
+        with_image, with_blank: sums of log-probabilities, nats, at most 0.
+    """
+
+    tokens: int
+    with_image: float
+    with_blank: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Swap:
+    """The chain anchored in front of another problem's image (`problem`: that one's id)."""
+
+    problem: str
+    trace: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvidenceFault:
+    """A part of the evidence that could not be had, and why; the draft stands without it."""
+
+    part: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """What teachers said about a finished trace. None: not asked for, or in `faults`.
+
+    Attributes:
+        blind: whole answers to the question without its image.
+        description: whole answers to the question from the description alone.
+        claims: the trace's claims with a judge's verdicts.
+        calls: one entry per answer, in the order of the parts.
+    """
+
+    blind: tuple[str, ...] | None = None
+    description: tuple[str, ...] | None = None
+    claims: tuple[ClaimVerdict, ...] | None = None
+    likelihood: Likelihood | None = None
+    swap: Swap | None = None
+    faults: tuple[EvidenceFault, ...] = ()
+    calls: tuple[StageCall, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
     """One sampled trace of a problem, or the reason why there is none.
 
@@ -163,6 +233,7 @@ class Draft:
         description, reasoning, trace: the texts of the three stages; "" for a stage that was not reached.
         calls: one entry per stage that answered, in order.
         failure: None for a finished trace.
+        evidence: of a finished trace, as far as the recipe asked for it.
     """
 
     problem: Problem
@@ -172,6 +243,7 @@ class Draft:
     trace: str = ""
     calls: tuple[StageCall, ...] = ()
     failure: Failure | None = None
+    evidence: Evidence = Evidence()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -257,7 +329,44 @@ def draft_to_row(draft: Draft) -> dict[str, Any]:
         "reason": str(draft.failure.reason) if draft.failure else "",
         "detail": draft.failure.detail if draft.failure else "",
     }
-    return row
+    return row | _evidence_to_row(draft.evidence)
+
+
+def _evidence_to_row(evidence: Evidence) -> dict[str, Any]:
+    """A part that was not asked for is null, which is not the same as empty."""
+
+    def listed(entries: tuple[Any, ...] | None) -> list[Any] | None:
+        return None if entries is None else [asdict(entry) for entry in entries]
+
+    return {
+        "evidence_blind": None if evidence.blind is None else list(evidence.blind),
+        "evidence_description": None if evidence.description is None else list(evidence.description),
+        "evidence_claims": listed(evidence.claims),
+        "evidence_likelihood": evidence.likelihood and asdict(evidence.likelihood),
+        "evidence_swap": evidence.swap and asdict(evidence.swap),
+        "evidence_faults": listed(evidence.faults),
+        "evidence_calls": listed(evidence.calls),
+    }
+
+
+def _evidence_from_row(row: Mapping[str, Any]) -> Evidence:
+    def parsed(name: str, kind: Callable[..., Any]) -> Any:
+        value = row[name]
+        return None if value is None else tuple(kind(**entry) for entry in value)
+
+    def texts(name: str) -> tuple[str, ...] | None:
+        return None if row[name] is None else tuple(row[name])
+
+    likelihood, swap = row["evidence_likelihood"], row["evidence_swap"]
+    return Evidence(
+        blind=texts("evidence_blind"),
+        description=texts("evidence_description"),
+        claims=parsed("evidence_claims", ClaimVerdict),
+        likelihood=None if likelihood is None else Likelihood(**likelihood),
+        swap=None if swap is None else Swap(**swap),
+        faults=parsed("evidence_faults", EvidenceFault) or (),
+        calls=parsed("evidence_calls", StageCall) or (),
+    )
 
 
 def draft_from_row(row: Mapping[str, Any]) -> Draft:
@@ -283,6 +392,7 @@ def draft_from_row(row: Mapping[str, Any]) -> Draft:
         trace=row["trace"],
         calls=tuple(StageCall(**call) for call in row["calls"]),
         failure=failure,
+        evidence=_evidence_from_row(row),
     )
 
 
@@ -350,6 +460,17 @@ def draft_features() -> datasets.Features:
             "stage": text,
             "reason": text,
             "detail": text,
+            "evidence_blind": List(text),
+            "evidence_description": List(text),
+            "evidence_claims": List({"claim": text, "seen": Value("bool"), "p_seen": Value("float64")}),
+            "evidence_likelihood": {
+                "tokens": Value("int64"),
+                "with_image": Value("float64"),
+                "with_blank": Value("float64"),
+            },
+            "evidence_swap": {"problem": text, "trace": text},
+            "evidence_faults": List({"part": text, "reason": text, "detail": text}),
+            "evidence_calls": List(call),
         }
     )
 

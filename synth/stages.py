@@ -60,7 +60,7 @@ async def _ask(stage: Stage, draft: Draft, stager: Stager) -> Answer:
     settings = stager.settings[stage]
     return await stager.teachers[stage].ask(
         _content(stage, draft),
-        temperature=settings.temperature,
+        temperature=settings.temperature_of(draft.sample_index),
         top_p=settings.top_p,
         max_tokens=settings.max_tokens,
         seed=derive_seed(stager.seed, draft.problem.id, stage, draft.sample_index),
@@ -82,7 +82,7 @@ def _record(stage: Stage, draft: Draft, answer: Answer, stager: Stager) -> Draft
         stage=str(stage),
         model=answer.model or stager.teachers[stage].model,
         prompt_hash=prompt_hash(stage),
-        temperature=settings.temperature,
+        temperature=settings.temperature_of(draft.sample_index),
         top_p=settings.top_p,
         max_tokens=settings.max_tokens,
         seed=derive_seed(stager.seed, draft.problem.id, stage, draft.sample_index),

@@ -56,7 +56,7 @@ class Teacher:
 
     def __init__(self, settings: TeacherSettings) -> None:
         self.settings = settings
-        self.base_url = settings.url.rstrip("/").removesuffix("/v1")
+        self.base_url = settings.urls[0]
         self.model = settings.model or ""
         self._headers = {"Content-Type": "application/json"} | _authorization(settings)
         self._budget = asyncio.Semaphore(settings.max_in_flight)

@@ -1,0 +1,157 @@
+"""The journal: every answer of a teacher, on disk before it is used.
+
+One SQLite file in WAL mode, a row per request, found by the request's key. Answers that arrive in one turn of
+the event loop are committed together, in the loop itself: a commit without a forced write takes some ten
+microseconds a row, and a thread would wait longer for Python's lock than that. What is committed survives the
+death of the process; a power cut may take the last second, which is asked again.
+
+Several processes on one machine may share a journal; not over a network's file system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from schemas.errors import ShardError
+
+VERSION = 1
+_SYNC_S = 1.0  # between two forced writes, which go on in a thread
+_BUSY_MS = 30_000  # another process's commit takes microseconds; its checkpoint may take seconds
+_LEVEL = 1  # zlib: higher levels cost more than they save on texts of this length
+_SCHEMA = """
+create table if not exists answers (
+    key blob primary key,      -- SHA-256 of the request
+    stage text not null,
+    model text not null,
+    request blob not null,     -- zlib, JSON: the request, its images by SHA-256
+    outcome blob not null      -- zlib, JSON: the answer, or the refusal
+);
+"""
+
+
+class Journal:
+    """A durable map from a request's key to its outcome. Use as a context manager.
+
+    Raises: ShardError: the file is not a journal, is damaged, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.written = 0
+        self._pending: dict[bytes, tuple[bytes, str, str, bytes, bytes]] = {}
+        self._committed: asyncio.Future[None] | None = None
+        self._syncing: Future[None] | None = None
+        self._synced_at = time.monotonic()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-sync")
+
+    def __enter__(self) -> Journal:
+        with self._errors():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = self._connect()
+            self._require_journal()
+            self._database.execute("pragma journal_mode = wal")
+            self._database.executescript(f"{_SCHEMA} pragma user_version = {VERSION};")
+        return self
+
+    def _connect(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        database.execute(f"pragma busy_timeout = {_BUSY_MS}")
+        database.execute("pragma synchronous = normal")
+        database.execute("pragma wal_autocheckpoint = 0")  # `_sync` does it
+        return database
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown()
+        with self._errors():
+            self._flush()
+            self._database.close()  # the last one to close puts the log into the file
+
+    def _require_journal(self) -> None:
+        version = self._database.execute("pragma user_version").fetchone()[0]
+        tables = {name for (name,) in self._database.execute("select name from sqlite_master")}
+        if version > VERSION or (tables and "answers" not in tables):
+            raise ShardError(f"{self.path}: not a journal of this version of avar; name another file")
+
+    def find(self, key: bytes) -> bytes | None:
+        """The outcome stored for a request's key, as it was put."""
+        with self._errors():
+            row = self._database.execute("select outcome from answers where key = ?", (key,)).fetchone()
+        return zlib.decompress(row[0]) if row else None
+
+    async def put(self, key: bytes, *, stage: str, model: str, request: bytes, outcome: bytes) -> None:
+        """Stores an outcome and returns when it is committed. A key that is there already keeps its outcome.
+
+        Raises: ShardError: it cannot be written; nothing may be done with the answer then.
+        """
+        packed = (key, stage, model, zlib.compress(request, _LEVEL), zlib.compress(outcome, _LEVEL))
+        self._pending.setdefault(key, packed)
+        if self._committed is None:
+            loop = asyncio.get_running_loop()
+            self._committed = loop.create_future()
+            loop.call_soon(self._commit)
+        await asyncio.shield(self._committed)
+
+    def _commit(self) -> None:
+        committed, self._committed = self._committed, None
+        assert committed is not None
+        try:
+            self._flush()
+        except ShardError as error:
+            committed.set_exception(error)
+            committed.exception()  # who waits hears it; nobody waiting is no fault of its own
+        else:
+            committed.set_result(None)
+            self._sync_in_time()
+
+    def _sync_in_time(self) -> None:
+        """Forces what is committed to the disk once a second, in a thread."""
+        now = time.monotonic()
+        if now - self._synced_at >= _SYNC_S and (self._syncing is None or self._syncing.done()):
+            if self._syncing is not None:
+                self._syncing.result()
+            self._synced_at = now
+            self._syncing = self._thread.submit(self._sync)
+
+    def _sync(self) -> None:
+        """Copies the log into the file; SQLite forces both to the disk on the way."""
+        with self._errors(), closing(self._connect()) as database:
+            database.execute("pragma wal_checkpoint(passive)")
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        rows = list(self._pending.values())
+        with self._errors():
+            self._database.execute("begin immediate")
+            try:
+                self._database.executemany("insert or ignore into answers values (?, ?, ?, ?, ?)", rows)
+                self._database.execute("commit")
+            except sqlite3.Error:
+                if self._database.in_transaction:
+                    self._database.execute("rollback")
+                raise
+        self.written += len(rows)
+        self._pending.clear()
+
+    def count(self) -> int:
+        """Outcomes stored."""
+        with self._errors():
+            return self._database.execute("select count(*) from answers").fetchone()[0]
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            hint = "free some space" if "full" in str(error) else "name another file with `journal:`"
+            raise ShardError(f"{self.path}: the journal cannot be used ({error}); {hint}") from error
