@@ -16,6 +16,7 @@ from schemas.errors import AvarError, ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from flows.synthesize import Outcome
     from schemas.config import Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -116,27 +117,48 @@ def demo(out: Path | None, assignments: tuple[str, ...], as_json: bool) -> None:
         _console().print(f"[dim]{time.monotonic() - started:.0f} s in all[/dim]")
 
 
+_retry_option = click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Ask again what teachers refused for good, e.g. after a change of the server.",
+)
+
+
 @avar.command()
 @click.argument("recipe")
 @_out_option("runs/NAME by default")
+@click.option(
+    "--stage",
+    type=click.Choice(["describe", "reason", "anchor", "evidence"]),
+    default=None,
+    help="Ask this stage's teacher alone, so that one machine can serve the models in turn.",
+)
+@_retry_option
 @_set_option
 @_json_option
-def synth(recipe: str, out: Path | None, assignments: tuple[str, ...], as_json: bool) -> None:
+def synth(
+    recipe: str,
+    out: Path | None,
+    stage: str | None,
+    retry_failed: bool,
+    assignments: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Problems -> drafts. RECIPE is a shipped name or a YAML file; a second run goes on where one stopped.
+
+    No answer is asked for twice: with more rows, other samples or another prompt in the recipe, the same
+    --out costs only what changed.
 
     \b
     Example:
         avar synth folder --set source.path=data --set teacher.url=http://127.0.0.1:8000 --out runs/mine
     """
-    from flows.pipeline import synthesize_run
+    from flows.pipeline import SynthesisOptions, synthesize_run
 
     loaded = _recipe(recipe, assignments)
     out = _local(out or RUNS / loaded.name)
-    rows = synthesize_run(loaded, out)
-    if as_json:
-        _print_json({"drafts": rows, "run": str(out)})
-    else:
-        _console().print(f"{rows} drafts in {out}; next: avar curate {out}", markup=False, highlight=False)
+    outcome = synthesize_run(loaded, out, SynthesisOptions(stage, retry_failed))
+    _show_synthesis(outcome, loaded, out, as_json)
 
 
 @avar.command()
@@ -179,7 +201,9 @@ def run_recipe(recipe: str, out: Path | None, assignments: tuple[str, ...], as_j
 
     loaded = _recipe(recipe, assignments)
     out = _local(out or RUNS / loaded.name)
-    make_dataset(loaded, out)
+    outcome, _ = make_dataset(loaded, out)
+    if not as_json:
+        _print_usage(_console(), outcome, loaded)
     _show(out, as_json)
 
 
@@ -348,21 +372,68 @@ def teacher() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--vllm", "executable", default=None, help="The vllm program; .venv-vllm/bin/vllm by default.")
+@click.option("--tensor-parallel-size", type=click.IntRange(min=1), help="GPUs that share a model.")
+@click.option("--data-parallel-size", type=click.IntRange(min=1), help="Copies of the model.")
+@click.option("--max-num-seqs", type=click.IntRange(min=1), help="Requests computed at one time.")
+@click.option("--dry-run", is_flag=True, help="Print the command with its environment and start nothing.")
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
-def serve(model: str, host: str, port: int, executable: str | None, flags: tuple[str, ...]) -> None:
+def serve(
+    model: str,
+    host: str,
+    port: int,
+    executable: str | None,
+    dry_run: bool,
+    flags: tuple[str, ...],
+    **sizes: int | None,
+) -> None:
     """Serve MODEL with vLLM, or avar's own teacher where MODEL is `embedded`. Flags after -- go to vllm.
 
     \b
     Example:
-        avar teacher serve Qwen/Qwen2.5-VL-72B-Instruct -- --tensor-parallel-size 8
+        avar teacher serve Qwen/Qwen2.5-VL-72B-Instruct --tensor-parallel-size 8 -- --max-model-len 32768
         avar teacher serve embedded --port 8001
     """
-    from flows.teacher_server import serve_embedded, serve_vllm
+    from flows.teacher_server import ServerPlan, serve_embedded, serve_vllm, show_command
 
-    if model == "embedded":
-        serve_embedded(host, port)
+    given = [(f"--{name.replace('_', '-')}", str(size)) for name, size in sizes.items() if size is not None]
+    words = (*(word for pair in given for word in pair), *flags)
+    plan = ServerPlan(model=model, host=host, port=port, executable=executable, flags=words)
+    if dry_run:
+        click.echo(show_command(plan))
+    elif model == "embedded":
+        serve_embedded(plan)
     else:
-        sys.exit(serve_vllm(model, host, port, executable, flags))
+        serve_vllm(plan)
+
+
+@teacher.command()
+@click.argument("url")
+@click.option("--model", default=None, help="Served name; by default the one the server lists.")
+@click.option("--api-key-env", default=None, metavar="NAME", help="Variable that holds the server's key.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds each question may take.",
+)
+@_json_option
+def check(url: str, model: str | None, api_key_env: str | None, timeout_s: float, as_json: bool) -> None:
+    """Send a small image to the server at URL and say what it supports.
+
+    \b
+    Example:
+        avar teacher check http://127.0.0.1:8000
+    """
+    from flows.teacher_check import check_teacher, print_findings
+
+    findings = check_teacher(url, model=model, api_key_env=api_key_env, timeout_s=timeout_s)
+    if as_json:
+        _print_json(findings.to_dict())
+    else:
+        print_findings(_console(), findings)
+    findings.require_stages()
 
 
 # ------------------------------------------------------------------------------------------- shared
@@ -378,6 +449,27 @@ def _local(path: Path) -> Path:
     if ":/" in str(path):
         raise ConfigError(f"--out {path}: only local folders can be written")
     return path
+
+
+def _show_synthesis(outcome: Outcome, recipe: Recipe, out: Path, as_json: bool) -> None:
+    if as_json:
+        waiting, usage = outcome.waiting, outcome.usage
+        _print_json({"drafts": outcome.drafts, "run": str(out), "waiting": waiting, "usage": usage})
+        return
+    console = _console()
+    _print_usage(console, outcome, recipe)
+    for name, rows in outcome.waiting.items():
+        line = f"{rows} rows wait for {name}; next: avar synth {out} --stage {name.split('.')[0]} --out {out}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if outcome.finished:
+        line = f"{outcome.drafts} drafts in {out}; next: avar curate {out}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_usage(console: Console, outcome: Outcome, recipe: Recipe) -> None:
+    from flows.accounts import usage_table
+
+    console.print(usage_table(outcome.usage, outcome.costs(recipe)))
 
 
 def _show(directory: Path, as_json: bool, samples: int = 1) -> None:

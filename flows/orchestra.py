@@ -11,9 +11,11 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from schemas.errors import FlowError
 
@@ -121,13 +123,24 @@ _by_command = False  # set while the `avar` command runs
 def terminate_as_interrupt() -> Iterator[None]:
     """SIGTERM is heard like Ctrl-C, so that servers are stopped and shards stay whole."""
     global _by_command
-    previous = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    previous = signal.signal(signal.SIGTERM, _interrupt_handler())
     _by_command = True
     try:
         yield
     finally:
         _by_command = False
         signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt_handler() -> Callable[[int, FrameType | None], Any]:
+    """What hears Ctrl-C; Python's own where a shell's background job ignores it."""
+    handler = signal.getsignal(signal.SIGINT)
+    return handler if callable(handler) else signal.default_int_handler
+
+
+def runs_by_command() -> bool:
+    """True within the `avar` command, False in a flow that Prefect runs on a schedule."""
+    return _by_command
 
 
 def hear_termination() -> None:
@@ -137,4 +150,4 @@ def hear_termination() -> None:
     event loop can lose that. On a schedule, where Prefect cancels runs by SIGTERM, its handler stays.
     """
     if _by_command:
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+        signal.signal(signal.SIGTERM, _interrupt_handler())

@@ -169,7 +169,7 @@ def _train(
     from trainer import watch
     from trainer.sft import train_sft
 
-    with step(title, recipe.train.steps) as reporter, _said_on_stderr(watch.LOG, title):
+    with step(title, recipe.train.steps, unit="steps") as reporter, _said_on_stderr(watch.LOG, title):
 
         def heard(number: int, total: int, metrics: Mapping[str, float]) -> None:
             loss = metrics.get("loss")

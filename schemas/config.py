@@ -235,7 +235,7 @@ class JudgeEvidence(AskSettings):
     """Whether each claim of the trace can be seen in the image, yes or no with its probability."""
 
     temperature: Temperature | Annotated[tuple[Temperature, ...], Field(min_length=1)] = 0.0
-    max_tokens: int = Field(default=1, ge=1)
+    max_tokens: int = Field(default=4, ge=1, description="a yes or no; some tokenizers split it")
     most: int = Field(default=16, ge=1, description="claims judged per trace")
 
 

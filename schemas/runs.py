@@ -2,6 +2,7 @@
 
 RUN/recipe.yaml        the resolved recipe
 RUN/manifest.json      when and with which versions; the funnel; the dataset's shards with their SHA-256
+RUN/journal.sqlite     every answer of the teachers, where the recipe names no other file
 RUN/drafts/part-00000.arrow ...   one shard per partition (schemas/shards.py)
 RUN/models/            what was trained from it, where something was
 RUN/logs/              of the servers that avar started
@@ -27,7 +28,7 @@ import yaml
 
 from schemas.config import Recipe, parse_recipe, read_yaml
 from schemas.errors import ConfigError, ShardError
-from schemas.records import Draft, Problem, draft_schema, draft_to_row
+from schemas.records import Draft, Problem, Stage, Status, draft_from_row, draft_schema, draft_to_row
 from schemas.shards import (
     ShardInfo,
     disk_errors,
@@ -41,23 +42,28 @@ from schemas.shards import (
 RECIPE_FILE = "recipe.yaml"
 MANIFEST_FILE = "manifest.json"
 DRAFTS = "drafts"
+JOURNAL_FILE = "journal.sqlite"
 _PARTITION_KEY = b"avar.partition"
+_MADE_WITH_KEY = b"avar.made_with"
 _PACKAGES = ("avar", "datasets", "pyarrow", "prefect", "torch", "transformers", "trl")
 
 
 @contextmanager
 def open_run(root: Path, recipe: Recipe, prompts: Mapping[str, str]) -> Iterator[None]:
-    """Takes a run's folder for writing, and refuses one that holds another run.
+    """Takes a run's folder for writing, and refuses one that holds a run of another source.
+
+    A run may be continued with more rows, other settings or other prompts: what the journal holds is not
+    asked again, and drafts that would come out otherwise are made anew (`discard_stale`).
 
     Args:
-        prompts: stage -> prompt hash; a changed prompt is another run.
+        prompts: question -> prompt hash.
     Raises:
         ConfigError: the folder holds another run or foreign files.
         ShardError: another process is writing there, or the folder cannot be written.
     """
-    _require_free(root, recipe, prompts)
+    _require_free(root, recipe)
     with _locked(root):
-        _require_free(root, recipe, prompts)  # somebody may have been quicker
+        _require_free(root, recipe)  # somebody may have been quicker
         _remove_leftovers(root)
         write_text(root / RECIPE_FILE, dump_recipe(recipe))  # first: it makes the folder a run
         _start_manifest(root, prompts)
@@ -140,7 +146,7 @@ def load_run_recipe(root: Path) -> Recipe:
     return parse_recipe(read_yaml(path), where=str(path))
 
 
-def _require_free(root: Path, recipe: Recipe, prompts: Mapping[str, str]) -> None:
+def _require_free(root: Path, recipe: Recipe) -> None:
     if root.exists() and not root.is_dir():
         raise ConfigError(f"{root}: a file, not a folder; choose another --out")
     if _is_empty(root):
@@ -152,28 +158,73 @@ def _require_free(root: Path, recipe: Recipe, prompts: Mapping[str, str]) -> Non
     if not any((root / DRAFTS).glob("part-*.arrow")):
         return
     stored = load_run_recipe(root)
-    if stored.synthesis_key() != recipe.synthesis_key():
-        changed = _first_difference(stored.synthesis_key(), recipe.synthesis_key())
+    if stored.source_key() != recipe.source_key():
+        changed = _first_difference(stored.source_key(), recipe.source_key())
         raise ConfigError(f"{root}: holds another run ({changed}); choose another --out or remove the folder")
-    known = read_manifest(root).get("prompts", dict(prompts))
-    if known != dict(prompts):
-        raise ConfigError(f"{root}: holds a run made with other prompts; choose another --out")
 
 
-def claim_models(root: Path, models: Mapping[str, str]) -> None:
-    """Notes which model serves each stage, and refuses others once there are drafts.
+def journal_path(root: Path, recipe: Recipe) -> Path:
+    """Where the run's answers are kept."""
+    return recipe.journal or root / JOURNAL_FILE
 
-    Args:
-        models: stage -> served name.
-    Raises: ConfigError: the drafts in this folder were made by other models.
+
+def note_models(root: Path, models: Mapping[str, str]) -> dict[str, str]:
+    """Notes which model answers each question. Returns: those noted earlier as well."""
+    known = {**read_manifest(root).get("models", {}), **models}
+    update_manifest(root, models=known)
+    return known
+
+
+def synthesis_stamp(recipe: Recipe, prompts: Mapping[str, str], models: Mapping[str, str]) -> str:
+    """Hash of everything but the rows that a draft depends on: recipe, prompts, models.
+
+    Returns: 32 hexadecimal digits.
     """
-    known = read_manifest(root).get("models")
-    drafted = any((root / DRAFTS).glob("part-*.arrow"))
-    if drafted and known is not None and known != dict(models):
+    asked = {name: models.get(name, "") for name in recipe.questions}
+    made_with = [recipe.synthesis_key(), dict(sorted(prompts.items())), asked]
+    return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def discard_stale(root: Path, stamp: str, journal: Path) -> int:
+    """Removes draft shards that were made with other settings, prompts or models.
+
+    Nothing is lost with them: the answers they rest on are in the journal.
+
+    Returns: how many were removed.
+    Raises: ConfigError: that journal is gone.
+    """
+    stale = [path for path in _shard_paths(root) if _metadata(path, _MADE_WITH_KEY) != stamp]
+    if stale and not journal.is_file():
         raise ConfigError(
-            f"{root}: holds drafts of other models ({_first_difference(known, models)}); choose another --out"
+            f"{root}: holds drafts made with other settings, and the journal of their answers is not at "
+            f"{journal}; name it with `journal:`, or choose another --out"
         )
-    update_manifest(root, models=dict(models))
+    for path in stale:
+        path.unlink()
+    if stale:
+        _reopen_synthesis(root)
+    return len(stale)
+
+
+def discard_failed(root: Path) -> int:
+    """Removes draft shards with rows that failed at a teacher, so that they are drafted anew.
+
+    Returns: how many were removed.
+    """
+    removed = 0
+    for path in _shard_paths(root):
+        table = read_shard(path).select(["status", "stage"]).to_pylist()
+        if any(row["status"] == Status.FAILED and row["stage"] != Stage.SOURCE for row in table):
+            path.unlink()
+            removed += 1
+    if removed:
+        _reopen_synthesis(root)
+    return removed
+
+
+def _reopen_synthesis(root: Path) -> None:
+    manifest = {k: v for k, v in read_manifest(root).items() if k not in {"partitions", "drafts"}}
+    write_json(root / MANIFEST_FILE, manifest)
 
 
 def _first_difference(old: Any, new: Any, path: str = "") -> str:
@@ -259,38 +310,54 @@ def partition_path(root: Path, number: int) -> Path:
 
 
 def partition_fingerprint(problems: Sequence[Problem | Draft]) -> str:
-    """Hash of a partition's rows: ids in order, and the reasons of rows that failed at the source."""
+    """Hash of a partition's rows in order: all that is stored of them, and why rows failed at the source."""
     digest = hashlib.sha256()
     for item in problems:
-        digest.update(_identity(item).encode() + b"\n")
+        digest.update(json.dumps(_identity(item)).encode() + b"\n")
     return digest.hexdigest()[:32]
 
 
-def _identity(item: Problem | Draft) -> str:
-    if isinstance(item, Problem):
-        return item.id
-    return f"{item.problem.id} {item.failure.reason if item.failure else ''}"
+def _identity(item: Problem | Draft) -> tuple[str | int, ...]:
+    problem = item if isinstance(item, Problem) else item.problem
+    failure = item.failure if isinstance(item, Draft) else None
+    return (
+        *(problem.id, problem.index, problem.source, problem.row, problem.category),
+        *(problem.facts, problem.licence, *(image.path for image in problem.images)),
+        *((failure.reason, failure.detail) if failure else ()),
+    )
 
 
-def write_partition(root: Path, number: int, fingerprint: str, drafts: Sequence[Draft]) -> ShardInfo:
-    """Writes a partition's drafts as one shard, in source order."""
+def write_partition(
+    root: Path, number: int, fingerprint: str, drafts: Sequence[Draft], stamp: str = "", *, whole: bool = True
+) -> ShardInfo:
+    """Writes a partition's drafts as one shard, in source order.
+
+    Args:
+        fingerprint: of its rows; stamp: of what they were made with.
+        whole: False where rows are still missing: they can be looked at, and are drafted anew.
+    """
     schema = draft_schema()
-    schema = schema.with_metadata({**(schema.metadata or {}), _PARTITION_KEY: fingerprint.encode()})
+    marks = {_PARTITION_KEY: (fingerprint if whole else "").encode(), _MADE_WITH_KEY: stamp.encode()}
+    schema = schema.with_metadata({**(schema.metadata or {}), **marks})
     return write_shard(partition_path(root, number), [draft_to_row(draft) for draft in drafts], schema)
 
 
 def partition_done(root: Path, number: int, fingerprint: str) -> bool:
-    """True where the partition's shard is finished and holds these problems.
+    """True where the partition's shard is finished and holds these rows.
 
-    Raises: ShardError: it was made from other problems (the source changed), or is damaged.
+    Raises: ShardError: it is damaged.
     """
     path = partition_path(root, number)
-    if not path.exists():
-        return False
-    stored = (read_shard(path).schema.metadata or {}).get(_PARTITION_KEY, b"").decode()
-    if stored != fingerprint:
-        raise ShardError(f"{path}: made from other problems: the source has changed; choose another --out")
-    return True
+    return path.exists() and _metadata(path, _PARTITION_KEY) == fingerprint
+
+
+def read_partition(root: Path, number: int) -> list[Draft]:
+    """The drafts of a finished partition."""
+    return [draft_from_row(row) for row in iterate_rows(partition_path(root, number))]
+
+
+def _metadata(path: Path, key: bytes) -> str:
+    return (read_shard(path).schema.metadata or {}).get(key, b"").decode()
 
 
 def finish_synthesis(root: Path, partitions: Sequence[int]) -> None:
@@ -343,10 +410,14 @@ def draft_shards(root: Path) -> list[Path]:
 
     Raises: ShardError: there is none.
     """
-    paths = sorted((root / DRAFTS).glob("part-*.arrow"))
+    paths = _shard_paths(root)
     if not paths:
         raise ShardError(f"{root}: no drafts; run `avar synth RECIPE --out {root}` first")
     return paths
+
+
+def _shard_paths(root: Path) -> list[Path]:
+    return sorted((root / DRAFTS).glob("part-*.arrow"))
 
 
 def iterate_drafts(root: Path) -> Iterator[dict[str, Any]]:

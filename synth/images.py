@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from io import BytesIO
 
 from PIL import Image as PillowImage
@@ -12,35 +14,43 @@ from schemas.errors import RowError
 from schemas.records import SourceFault
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+# What Pillow's decoders raise on damaged files; each format has its own habits.
+DAMAGE = (
+    *(OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, OverflowError),
+    *(NotImplementedError, struct.error, zlib.error),
+)
 
 
 def check_image(data: bytes, name: str, max_pixels: int) -> None:
     """Decodes a picture once, so that a defect is a row's reason here and no surprise later.
 
-    The size is read from the header and checked before any pixel is decoded. Of an animation, only the
-    first frame is looked at.
+    The size is read from the header and checked before any pixel is decoded. A picture that is sound but
+    unusual (one pixel, a palette, CMYK, turned by its EXIF) passes: whether it can be used, a teacher says.
 
     Args:
         data: the encoded file.
         name: for the message.
         max_pixels: width x height allowed, pixels.
-    Raises: RowError: empty, of another format, too large, truncated or corrupt.
+    Raises: RowError: empty, of another format, too large, animated, truncated or corrupt.
     """
     if not data:
         raise RowError(SourceFault.IMAGE_UNREADABLE, f"{name}: the file is empty (0 bytes)")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
+            # Pillow warns far below our limit, and of oddities in EXIF and colour profiles.
+            warnings.simplefilter("ignore")
             with PillowImage.open(BytesIO(data), formats=FORMATS) as picture:
                 _check_size(picture, name, max_pixels)
+                _check_still(picture, name)
                 picture.load()
     except UnidentifiedImageError as error:
         kinds = ", ".join(FORMATS)
         raise RowError(SourceFault.IMAGE_UNREADABLE, f"{name}: not a readable {kinds} file") from error
     except PillowImage.DecompressionBombError as error:
-        raise RowError(SourceFault.IMAGE_TOO_LARGE, f"{name}: {error}") from error
-    except (OSError, ValueError, SyntaxError, IndexError, EOFError, TypeError, KeyError) as error:
-        # Pillow's decoders let these through on damaged files.
+        raise RowError(
+            SourceFault.IMAGE_TOO_LARGE, f"{name}: {error}; source.max_pixels is {max_pixels:,}"
+        ) from error
+    except DAMAGE as error:
         raise RowError(SourceFault.IMAGE_UNREADABLE, f"{name}: corrupt or truncated ({error})") from error
 
 
@@ -50,4 +60,16 @@ def _check_size(picture: PillowImage.Image, name: str, max_pixels: int) -> None:
         raise RowError(
             SourceFault.IMAGE_TOO_LARGE,
             f"{name}: {width} x {height} pixels, the limit is {max_pixels:,} (source.max_pixels)",
+        )
+
+
+def _check_still(picture: PillowImage.Image, name: str) -> None:
+    """A question about an animation has no one picture to look at, and each teacher would take another.
+
+    A JPEG never moves: the further pictures that cameras put into one are previews and depth maps.
+    """
+    if picture.format in {"GIF", "PNG", "WEBP"} and getattr(picture, "is_animated", False):
+        raise RowError(
+            SourceFault.IMAGE_ANIMATED,
+            f"{name}: a {picture.format} of several frames, need one: save the frame that is asked about",
         )

@@ -31,6 +31,7 @@ create table if not exists answers (
     key blob primary key,      -- SHA-256 of the request
     stage text not null,
     model text not null,
+    fault text not null,       -- of a refusal, '' for an answer
     request blob not null,     -- zlib, JSON: the request, its images by SHA-256
     outcome blob not null      -- zlib, JSON: the answer, or the refusal
 );
@@ -40,13 +41,15 @@ create table if not exists answers (
 class Journal:
     """A durable map from a request's key to its outcome. Use as a context manager.
 
+    Attributes:
+        written, commits: rows written by this object, and in how many transactions.
     Raises: ShardError: the file is not a journal, is damaged, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.written = 0
-        self._pending: dict[bytes, tuple[bytes, str, str, bytes, bytes]] = {}
+        self.written = self.commits = 0
+        self._pending: dict[bytes, tuple[bytes, str, str, str, bytes, bytes]] = {}
         self._committed: asyncio.Future[None] | None = None
         self._syncing: Future[None] | None = None
         self._synced_at = time.monotonic()
@@ -88,12 +91,19 @@ class Journal:
             row = self._database.execute("select outcome from answers where key = ?", (key,)).fetchone()
         return zlib.decompress(row[0]) if row else None
 
-    async def put(self, key: bytes, *, stage: str, model: str, request: bytes, outcome: bytes) -> None:
+    async def put(
+        self, key: bytes, *, stage: str, model: str, request: bytes, outcome: bytes, fault: str = ""
+    ) -> None:
         """Stores an outcome and returns when it is committed. A key that is there already keeps its outcome.
 
+        Args:
+            fault: the kind of a refusal, "" for an answer.
         Raises: ShardError: it cannot be written; nothing may be done with the answer then.
         """
-        packed = (key, stage, model, zlib.compress(request, _LEVEL), zlib.compress(outcome, _LEVEL))
+        packed = (
+            *(key, stage, model, fault),
+            *(zlib.compress(request, _LEVEL), zlib.compress(outcome, _LEVEL)),
+        )
         self._pending.setdefault(key, packed)
         if self._committed is None:
             loop = asyncio.get_running_loop()
@@ -130,23 +140,28 @@ class Journal:
     def _flush(self) -> None:
         if not self._pending:
             return
-        rows = list(self._pending.values())
+        rows, self._pending = list(self._pending.values()), {}
         with self._errors():
             self._database.execute("begin immediate")
             try:
-                self._database.executemany("insert or ignore into answers values (?, ?, ?, ?, ?)", rows)
+                self._database.executemany("insert or ignore into answers values (?, ?, ?, ?, ?, ?)", rows)
                 self._database.execute("commit")
             except sqlite3.Error:
                 if self._database.in_transaction:
                     self._database.execute("rollback")
                 raise
         self.written += len(rows)
-        self._pending.clear()
+        self.commits += 1
 
     def count(self) -> int:
         """Outcomes stored."""
         with self._errors():
             return self._database.execute("select count(*) from answers").fetchone()[0]
+
+    def forget_refusals(self) -> int:
+        """Drops the refusals, so that they are asked for again; answers stay. Returns: how many."""
+        with self._errors():
+            return self._database.execute("delete from answers where fault != ''").rowcount
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

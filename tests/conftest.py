@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from flows.children import start_child, stop_child, wait_until_ready
+from tests.vllm_server import lend_mortal, save_tiny_model, serve_tiny_model  # noqa: F401 fixtures
 
 ROOT = Path(__file__).parent.parent
 OFFLINE = {

@@ -29,15 +29,19 @@ class StubTeacher:
     An entry is a (status, body, headers) triple, or one of "reset", "truncate", "hang".
     """
 
-    def __init__(self, script: list[Any], models: tuple[str, ...] = ("stub",)) -> None:
+    def __init__(
+        self, script: list[Any], models: tuple[str, ...] = ("stub",), owner: str = "somebody"
+    ) -> None:
         self.script = script
         self.models = models
+        self.owner = owner
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.in_flight = self.most_in_flight = 0
 
     async def _models(self, request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": model} for model in self.models]})
+        cards = [{"id": model, "owned_by": self.owner} for model in self.models]
+        return web.json_response({"object": "list", "data": cards})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         entry = self.script[min(len(self.requests), len(self.script) - 1)]
@@ -70,14 +74,18 @@ class StubTeacher:
         return web.Response(status=500)
 
     @asynccontextmanager
-    async def serve(self) -> AsyncIterator[str]:
-        """Yields the base URL."""
+    async def serve(self, port: int = 0) -> AsyncIterator[str]:
+        """Yields the base URL.
+
+        Args:
+            port: a free one by default.
+        """
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._complete)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
         try:
             yield f"http://127.0.0.1:{runner.addresses[0][1]}"

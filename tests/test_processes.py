@@ -81,7 +81,7 @@ def test_nothing_is_left_behind(tmp_path: Path, ending: signal.Signals, code: in
     assert run.returncode == code, err
     assert wait_for(lambda: not alive(children), 5), alive(children)
     if ending is not signal.SIGKILL:
-        assert err.strip().splitlines()[-1].startswith("avar: stopped; finished partitions are kept in")
+        assert err.strip().splitlines()[-1].startswith("avar: stopped")
     assert "Traceback" not in err
 
 

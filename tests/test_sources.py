@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import struct
+import tracemalloc
 import zlib
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image as PillowImage
 
 from schemas.config import FolderSource
 from schemas.errors import SourceError
 from schemas.records import AnswerType, Draft, Problem, SourceFault
+from synth.folders import read_file
 from synth.sources import count_source, read_source
 from tests.conftest import SHARED_DATA
 from tests.rows import png
@@ -76,7 +78,7 @@ def test_a_good_row_becomes_a_problem(tmp_path: Path) -> None:
         ({"answer": "  "}, SourceFault.NO_ANSWER, "no answer"),
         ({"answer": "D", "choices": ["x", "y"]}, SourceFault.NO_ANSWER, "names none of 2 choices"),
         ({"question": None}, SourceFault.NO_QUESTION, "column 'question'"),
-        ({"question": "x" * 1_000_000}, SourceFault.BAD_ROW, "1,000,000 characters"),
+        ({"question": "x" * 1_000_000}, SourceFault.QUESTION_TOO_LONG, "1,000,000 characters"),
         ({"image": None}, SourceFault.NO_IMAGE, "column 'image'"),
         ({"image": 7}, SourceFault.BAD_ROW, "must hold file names"),
         ({"choices": "a, b"}, SourceFault.BAD_ROW, "not a list"),
@@ -87,7 +89,9 @@ def test_a_good_row_becomes_a_problem(tmp_path: Path) -> None:
         ({"image": "../secret.png"}, SourceFault.IMAGE_OUTSIDE, "leads out of data"),
         ({"image": "/etc/hostname"}, SourceFault.IMAGE_OUTSIDE, "leads out of data"),
         ({"image": "images/link.png"}, SourceFault.IMAGE_OUTSIDE, "leads out of data"),
-        ({"image": "http://127.0.0.1:9/a.png"}, SourceFault.IMAGE_MISSING, "No such file"),
+        ({"image": "http://127.0.0.1:9/a.png"}, SourceFault.IMAGE_URL, "not in source.allowed_hosts"),
+        ({"image": "images/loop.png"}, SourceFault.IMAGE_MISSING, "links in a circle"),
+        ({"image": ["images/a.png"] * 101}, SourceFault.BAD_ROW, "101 images, the limit is 100"),
         ({"image": "images/empty.png"}, SourceFault.IMAGE_UNREADABLE, "0 bytes"),
         ({"image": "images/cut.png"}, SourceFault.IMAGE_UNREADABLE, "corrupt or truncated"),
         ({"image": "images/cut.jpg"}, SourceFault.IMAGE_UNREADABLE, "corrupt or truncated"),
@@ -116,6 +120,7 @@ def test_a_bad_row_fails_with_its_reason(
         },
     )
     (source.path / "images" / "link.png").symlink_to(tmp_path / "secret.png")
+    (source.path / "images" / "loop.png").symlink_to("loop.png")
     found, detail = only_fault(source)
     assert found == reason
     assert words in detail
@@ -142,20 +147,68 @@ def test_a_line_of_many_megabytes_fails_alone_and_is_not_held(tmp_path: Path) ->
 
 
 def test_the_same_content_twice_is_one_problem_and_one_failed_row(tmp_path: Path) -> None:
-    items = read(folder(tmp_path, [row(id="first"), row(id="second"), row(answer="blue")]))
-    assert [type(item) for item in items] == [Problem, Draft, Problem]
-    assert items[1].failure is not None  # type: ignore[union-attr]
-    assert items[1].failure.reason == SourceFault.DUPLICATE  # type: ignore[union-attr]
-    assert "first" in items[1].failure.detail  # type: ignore[union-attr]
+    rows = [row(question="Which shape?"), row(id="first"), row(id="second"), row(answer="blue"), row()]
+    items = read(folder(tmp_path, rows))
+    assert [type(item) for item in items] == [Problem, Problem, Draft, Problem, Draft]
+    for index in (2, 4):
+        failure = items[index].failure  # type: ignore[union-attr]
+        assert failure is not None
+        assert failure.reason == SourceFault.DUPLICATE
+        assert "same question, answer and images as row 1 (" in failure.detail
 
 
-def test_an_animation_counts_by_its_first_frame(tmp_path: Path) -> None:
-    frames = [PillowImage.new("RGB", (16, 16), color) for color in ("red", "blue")]
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    source = folder(
-        tmp_path, [row(image="images/a.gif")], {"images/a.gif": (tmp_path / "a.gif").read_bytes()}
-    )
-    assert isinstance(read(source)[0], Problem)
+def test_a_row_that_was_read_is_not_held(tmp_path: Path) -> None:
+    """Besides its id: 500 further rows of 2 kB each leave a few bytes apiece."""
+    rows = [row(question=f"{index} " + "x" * 2_000) for index in range(600)]
+    items = read_source(folder(tmp_path, rows), seed=0)
+    tracemalloc.start()
+    try:
+        next(islice(items, 99, None))
+        before = tracemalloc.get_traced_memory()[0]
+        assert sum(1 for _ in items) == 500
+        assert tracemalloc.get_traced_memory()[0] - before < 500 * 100
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_first_row_waits_for_no_other(tmp_path: Path) -> None:
+    """Nothing of the second row is read before it is asked for: its image may come after the first row."""
+    source = folder(tmp_path, [row(), row(image="images/b.png")])
+    items = read_source(source, seed=0)
+    assert isinstance(next(items), Problem)
+    (source.path / "images" / "b.png").write_bytes(png("blue"))
+    assert isinstance(next(items), Problem)
+
+
+def test_images_are_read_once_and_only_for_sound_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+
+    def counted(folder: Path, name: str, max_bytes: int) -> bytes:
+        names.append(name)
+        return read_file(folder, name, max_bytes)
+
+    monkeypatch.setattr("synth.rows.read_file", counted)
+    source = folder(tmp_path, [row(question=f"q{index}") for index in range(3)] + [row(answer=None)])
+    count_source(source)
+    assert [type(item) for item in read(source)] == [Problem] * 3 + [Draft]
+    assert names == ["images/a.png"] * 3
+
+
+def test_blank_and_cut_lines_count_as_they_are_read(tmp_path: Path) -> None:
+    source = folder(tmp_path, [b"", row(), b"   ", b" " * (5 * 2**20) + b"x", b"x" * (9 * 2**20), row()])
+    assert count_source(source) == len(read(source)) == 3
+
+
+def test_images_of_a_row_share_one_limit_of_bytes(tmp_path: Path) -> None:
+    big = png() + b"\0" * 4_000_000  # trailing bytes, which a decoder never reads
+    source = folder(tmp_path, [row(image="big.png"), row(images=["big.png", "big.png"])], {"big.png": big})
+    good, bad = read(source)
+    assert isinstance(good, Problem)
+    assert isinstance(bad, Draft)
+    assert bad.failure is not None
+    assert bad.failure.reason == SourceFault.IMAGE_TOO_LARGE
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -11,23 +13,35 @@ import synth.teacher
 from schemas.config import Recipe, parse_recipe
 from schemas.errors import TeacherError
 from schemas.records import Draft, Problem, SourceFault, Stage, choice_letter, rejected_at_source
-from synth.engine import draft_partition, open_teachers
+from synth.engine import open_engine
+from synth.journal import Journal
 from synth.prompts import anchor_prompt, describe_prompt, prompt_hashes, reason_prompt
-from synth.stages import derive_seed
+from synth.requests import Answer
+from synth.seeds import derive_seed
+from synth.stages import stage_text
 from tests.rows import problem
 from tests.stub_teacher import StubTeacher, ok, refusal
 
 
-def recipe(url: str, **teacher: Any) -> Recipe:
-    data = {"name": "t", "source": {"kind": "scenes"}, "teacher": {"url": url, "max_in_flight": 1} | teacher}
-    return parse_recipe(data, where="t")
+def recipe(url: str, blocks: dict[str, Any], **teacher: Any) -> Recipe:
+    teacher = {"url": url, "max_in_flight": 1} | teacher
+    return parse_recipe({"name": "t", "source": {"kind": "scenes"}, "teacher": teacher, **blocks}, where="t")
 
 
-def run(script: list[Any], items: list[Problem | Draft], **teacher: Any) -> tuple[list[Draft], StubTeacher]:
+def run(
+    script: list[Any],
+    items: list[Problem | Draft],
+    blocks: dict[str, Any] | None = None,
+    **teacher: Any,
+) -> tuple[list[Draft], StubTeacher]:
     async def go() -> tuple[list[Draft], StubTeacher]:
         stub = StubTeacher(script)
-        async with stub.serve() as url, open_teachers(recipe(url, **teacher)) as stager:
-            return await draft_partition(items, stager), stub
+        with TemporaryDirectory() as folder, Journal(Path(folder) / "journal.sqlite") as journal:
+            async with (
+                stub.serve() as url,
+                open_engine(recipe(url, blocks or {}, **teacher), journal) as engine,
+            ):
+                return await engine.draft(items), stub
 
     return asyncio.run(go())
 
@@ -61,7 +75,7 @@ def test_seeds_differ_by_stage_and_problem_and_never_by_order() -> None:
 def test_a_stage_that_fails_ends_the_row_and_feeds_nothing() -> None:
     [draft], stub = run([ok("DESCRIPTION"), refusal(400, "prompt too long")], [problem()])
     assert draft.failure is not None
-    assert (draft.failure.stage, draft.failure.reason) == (Stage.REASON, "teacher_refused")
+    assert (draft.failure.stage, draft.failure.reason) == (Stage.REASON, "prompt_too_long")
     assert "prompt too long" in draft.failure.detail
     assert draft.description == "DESCRIPTION"
     assert len(stub.requests) == 2
@@ -73,6 +87,61 @@ def test_an_empty_answer_ends_the_row(text: str | None) -> None:
     assert draft.failure is not None
     assert draft.failure.reason == "empty_answer"
     assert len(draft.calls) == len(stub.requests) == 1
+
+
+@pytest.mark.parametrize("finish_reason", ["length", "repetition"])
+def test_a_truncated_text_feeds_nothing(finish_reason: str) -> None:
+    [draft], stub = run([ok("A red circ", finish_reason)], [problem()], {"describe": {"max_tokens": 3}})
+    assert draft.failure is not None
+    assert (draft.failure.stage, draft.failure.reason) == (Stage.DESCRIBE, "truncated")
+    assert "2 of 3 tokens: raise describe.max_tokens" in draft.failure.detail
+    assert draft.calls[0].finish_reason == finish_reason
+    assert len(stub.requests) == 1
+
+
+def test_a_truncated_text_goes_on_where_the_recipe_says_so() -> None:
+    script = [ok("A red circ", "length"), ok("C"), ok("T")]
+    [draft], stub = run(script, [problem()], {"describe": {"keep_truncated": True}})
+    assert (draft.failure, draft.trace, len(stub.requests)) == (None, "T", 3)
+
+
+def test_a_truncated_trace_is_a_draft_for_the_filters() -> None:
+    [draft], _ = run([ok("D"), ok("C"), ok("<think>half", "length")], [problem()])
+    assert (draft.failure, draft.calls[-1].finish_reason) == (None, "length")
+
+
+def test_each_stage_passes_its_own_template_arguments() -> None:
+    blocks = {"reason": {"chat_template_kwargs": {"enable_thinking": True}}}
+    _, stub = run([ok("D"), ok("C"), ok("T")], [problem()], blocks)
+    assert [request.get("chat_template_kwargs") for request in stub.requests] == [
+        None,
+        {"enable_thinking": True},
+        None,
+    ]
+
+
+TRACE = "<think>chain</think><answer>4</answer>"
+
+
+@pytest.mark.parametrize(
+    ("stage", "text", "reasoning", "expected"),
+    [
+        (Stage.DESCRIBE, "A circle.", "Let me see.", "A circle."),
+        (Stage.REASON, "Final answer: 4", "One, two ...", "One, two ...\n\nFinal answer: 4"),
+        (Stage.REASON, "", "One, two ...", "One, two ..."),
+        (Stage.REASON, "<think>One</think>Final answer: 4", "", "<think>One</think>Final answer: 4"),
+        (Stage.ANCHOR, TRACE, "How shall I write this?", TRACE),
+        (Stage.ANCHOR, "<answer>4</answer>", "chain", TRACE),  # the server took the trace for its thoughts
+        (Stage.ANCHOR, "", "chain", ""),
+    ],
+)
+def test_a_reasoning_models_thoughts_and_answer(
+    stage: Stage, text: str, reasoning: str, expected: str
+) -> None:
+    answer = Answer(
+        text=text, reasoning=reasoning, model="m", finish_reason="stop", prompt_tokens=1, completion_tokens=1
+    )
+    assert stage_text(stage, answer) == expected
 
 
 def test_one_row_failing_leaves_the_others_alone_and_in_order() -> None:

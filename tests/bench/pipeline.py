@@ -29,7 +29,7 @@ from schemas.shards import DatasetWriter
 from synth.embedded import Refusal, answer_request
 from synth.prompts import anchor_prompt, describe_prompt, reason_prompt
 from synth.scenes import draw_problems
-from synth.teacher import image_part, text_part
+from synth.server import image_part
 from trainer.sft import train_sft
 
 T = TypeVar("T")
@@ -84,7 +84,9 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 def teach_problem(problem: Problem) -> Draft | None:
     """The three stages without HTTP; None where the teacher refuses the picture."""
     try:
-        description = ask([*map(image_part, problem.images), text_part(describe_prompt(problem))])
+        description = ask(
+            [*map(image_part, problem.images), {"type": "text", "text": describe_prompt(problem)}]
+        )
     except Refusal:
         return None
     reasoning = ask(reason_prompt(problem, description))

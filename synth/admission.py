@@ -1,0 +1,72 @@
+"""When a row may begin: as late as keeps every server busy, so that few rows are in memory at one time."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from itertools import count
+
+from synth.dispatch import Dispatcher, Lane
+
+_SPARE_ROWS = 64  # begun rows beyond twice the calls in flight: they wait for a slower stage
+
+
+class Admission:
+    """Lets rows begin, the first of the source first, when the first stage has room that nobody wants."""
+
+    def __init__(self, dispatcher: Dispatcher, lane: Lane | None) -> None:
+        self._dispatcher = dispatcher
+        self._lane = lane
+        self._queue: list[tuple[int, int, asyncio.Future[bool]]] = []
+        self._number = count()
+        self._begun = self._starting = 0
+        self._stopped = False
+
+    async def enter(self, index: int) -> bool:
+        """Waits until a row may begin; `leave` must follow. Returns: False where the run is being ended."""
+        if self._stopped:
+            return False
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._queue, (index, next(self._number), future))
+        self.grant()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.result():
+                self.started()
+                self.leave()
+            raise
+
+    def grant(self) -> None:
+        """Lets rows begin while there is room."""
+        while self._queue and self._has_room():
+            future = heapq.heappop(self._queue)[2]
+            if not future.done():
+                self._begun += 1
+                self._starting += 1
+                future.set_result(True)
+
+    def _has_room(self) -> bool:
+        level = sum(server.pace.limit for lane in self._dispatcher.lanes for server in lane.servers)
+        if self._begun >= 2 * level + _SPARE_ROWS:
+            return False
+        room = self._lane.room if self._lane is not None else _SPARE_ROWS
+        return room > self._starting
+
+    def started(self) -> None:
+        """A row's first call waits for a server, or the row has ended without any."""
+        self._starting -= 1
+        self.grant()
+
+    def leave(self) -> None:
+        """A row has ended."""
+        self._begun -= 1
+        self.grant()
+
+    def stop(self) -> None:
+        """Lets no further row begin."""
+        self._stopped = True
+        for _, _, future in self._queue:
+            if not future.done():
+                future.set_result(False)
+        self._queue.clear()

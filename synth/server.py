@@ -1,0 +1,258 @@
+"""One server: its connections, its load, whether it is there, and which images it holds."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from schemas.config import TeacherSettings
+from schemas.errors import ConfigError, TeacherError, TeacherFault
+from schemas.records import Image
+from synth.pace import Pace
+from synth.replies import MAX_ANSWER_BYTES, excerpt, parse_json, read_answer, read_stream, refusal_of
+from synth.requests import Answer, Request
+
+_MIME = {b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg", b"RIFF": "image/webp", b"GIF8": "image/gif"}
+_CHAT = "/v1/chat/completions"
+_HELD_IMAGES = 4096  # names of images that are remembered as sent; vLLM forgets by size, sooner or later
+_METRICS_BYTES = 4 * 2**20
+_METRIC = re.compile(
+    rb"^vllm:(num_requests_running|num_requests_waiting|kv_cache_usage_perc)(?:\{[^}]*\})? ([-+.\deE]+)", re.M
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An entry of the server's model list."""
+
+    name: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A reading of vLLM's metrics, summed over its engines.
+
+    Attributes:
+        kv_usage: of the fullest engine's cache, in [0, 1].
+    """
+
+    running: int
+    waiting: int
+    kv_usage: float
+
+
+class Server:
+    """A client of one OpenAI-compatible server. Use as an async context manager.
+
+    Attributes:
+        in_flight: requests that it has not answered yet; kept by the dispatcher.
+        pace: how many there may be.
+        up: False from a refused connection or a dead engine until it answers again.
+        paused_until: monotonic seconds before which it asked not to be bothered.
+        is_vllm: says so in its model list: it has metrics, and images can be referred to.
+    Raises: ConfigError: the environment variable named by `api_key_env` is not set.
+    """
+
+    def __init__(self, url: str, settings: TeacherSettings) -> None:
+        self.url = url
+        self.settings = settings
+        most = settings.max_in_flight
+        self.pace = Pace(min(settings.min_in_flight, most), most)
+        self.in_flight = 0
+        self.up = True
+        self.paused_until = 0.0
+        self.is_vllm = False
+        self.images_sent = self.images_referred = 0
+        self._held: OrderedDict[str, None] = OrderedDict()
+        self._headers = {"Content-Type": "application/json"} | _authorization(settings)
+        self._chat_url = URL(url + _CHAT)
+        self._timeout = aiohttp.ClientTimeout(total=settings.timeout_s, sock_connect=10)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Server:
+        # The pace is the limit; a pool that also queued would only hide it.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+        self._session = aiohttp.ClientSession(connector=connector, headers=self._headers)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def list_models(self, limit_s: float = 30.0) -> list[Served]:
+        """What the server serves.
+
+        Raises: TeacherError: it is down, wants another key, or is no such server.
+        """
+        body = await self._exchange("GET", URL(self.url + "/v1/models"), None, limit_s)
+        try:
+            entries = parse_json(body)["data"]
+            served = [Served(str(entry["id"]), str(entry.get("owned_by", ""))) for entry in entries]
+        except (KeyError, TypeError, AttributeError, TeacherError) as error:
+            raise TeacherError(
+                TeacherFault.MALFORMED,
+                f"{self.url}/v1/models is not an OpenAI model list: is this a teacher?",
+            ) from error
+        self.is_vllm = any(entry.owner == "vllm" for entry in served)
+        return served
+
+    async def read_queue(self) -> Queue | None:
+        """vLLM's account of its queue; None where there is none to read."""
+        try:
+            body = await self._exchange("GET", URL(self.url + "/metrics"), None, 5.0)
+        except TeacherError:
+            return None  # a busy server may be late with it; the requests themselves show what is wrong
+        found: dict[bytes, list[float]] = {}
+        for match in _METRIC.finditer(body[:_METRICS_BYTES]):
+            found.setdefault(match[1], []).append(float(match[2]))
+        if b"num_requests_running" not in found or b"num_requests_waiting" not in found:
+            return None
+        return Queue(
+            running=int(sum(found[b"num_requests_running"])),
+            waiting=int(sum(found[b"num_requests_waiting"])),
+            kv_usage=max(found.get(b"kv_cache_usage_perc", [0.0])),
+        )
+
+    async def complete(self, request: Request) -> Answer:
+        """One attempt at one answer.
+
+        Raises: TeacherError: with the fault that the status, the connection or the body shows.
+        """
+        parts, referred = self._image_parts(request)
+        payload = request.body(parts, stream=self.settings.stream)
+        started = time.perf_counter()
+        try:
+            body = await self._exchange("POST", self._chat_url, payload, None)
+        except TeacherError as error:
+            if referred and not error.fatal:
+                # Perhaps the server has forgotten an image it was referred to: the next attempt sends it.
+                self._forget(request)
+                if not error.transient:
+                    raise TeacherError(TeacherFault.BROKEN, str(error)) from error
+            raise
+        seconds = time.perf_counter() - started
+        answer = (read_stream if self.settings.stream else read_answer)(body, seconds)
+        self._remember(request)
+        return answer
+
+    # --------------------------------------------------------------------------------------- images
+
+    def _image_parts(self, request: Request) -> tuple[dict[str, dict[str, Any]], bool]:
+        """The content part of each image by its SHA-256, and whether one is a mere reference."""
+        reusing, referred = self.is_vllm and self.settings.reuse_images, False
+        parts: dict[str, dict[str, Any]] = {}
+        for image in request.images:
+            name = image.sha256
+            if name in parts:
+                continue
+            if reusing and name in self._held:
+                parts[name] = {"type": "image_url", "image_url": None, "uuid": name}
+                referred = True
+                self.images_referred += 1
+            else:
+                parts[name] = image_part(image) | ({"uuid": name} if reusing else {})
+                self.images_sent += 1
+        return parts, referred
+
+    def _remember(self, request: Request) -> None:
+        if not self.is_vllm:
+            return
+        for image in request.images:
+            self._held[image.sha256] = None
+            self._held.move_to_end(image.sha256)
+            if len(self._held) > _HELD_IMAGES:
+                self._held.popitem(last=False)
+
+    def _forget(self, request: Request) -> None:
+        for image in request.images:
+            self._held.pop(image.sha256, None)
+
+    def forget_images(self) -> None:
+        """A server that was started anew holds none."""
+        self._held.clear()
+
+    # --------------------------------------------------------------------------------------- HTTP
+
+    async def _exchange(self, method: str, url: URL, payload: bytes | None, limit_s: float | None) -> bytes:
+        """One request, one whole body.
+
+        Raises: TeacherError: with the fault that the status or the connection shows.
+        """
+        assert self._session is not None, "use `async with Server(...)`"
+        timeout = self._timeout if limit_s is None else aiohttp.ClientTimeout(total=limit_s)
+        try:
+            async with self._session.request(
+                method, url, data=payload, allow_redirects=False, timeout=timeout
+            ) as response:
+                body = await _read_body(response)
+                if response.status != 200:
+                    raise refusal_of(response.status, body, response.headers, self.url)
+                return body
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise TeacherError(
+                TeacherFault.UNREACHABLE, f"no teacher at {self.url} ({reason}): is the server running?"
+            ) from error
+        except TimeoutError as error:
+            limit = limit_s if limit_s is not None else self.settings.timeout_s
+            raise TeacherError(
+                TeacherFault.TIMEOUT, f"no answer within {limit:g} s (teacher.timeout_s)"
+            ) from error
+        except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
+            raise TeacherError(TeacherFault.MALFORMED, "the connection was closed in mid-answer") from error
+        except aiohttp.ClientError as error:
+            words = excerpt(getattr(error, "message", ""))  # str(error) may hold the server's address
+            raise TeacherError(TeacherFault.MALFORMED, f"{type(error).__name__}: {words}") from error
+
+
+def image_part(image: Image) -> dict[str, Any]:
+    """An image as a content part: a data URL, since a teacher is never asked to fetch anything."""
+    encoded = base64.b64encode(image.bytes).decode("ascii")
+    return {"type": "image_url", "image_url": {"url": f"data:{_mime(image)};base64,{encoded}"}}
+
+
+def _mime(image: Image) -> str:
+    for magic, mime in _MIME.items():
+        if image.bytes.startswith(magic):
+            return mime
+    raise ValueError(f"{image.path}: neither PNG, JPEG, WebP nor GIF")  # sources let no other in
+
+
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+    if response.content_length is not None and response.content_length <= MAX_ANSWER_BYTES:
+        return await response.read()
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_chunked(1 << 16):
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise TeacherError(
+                TeacherFault.OVERSIZED, f"an answer of over {MAX_ANSWER_BYTES >> 20} MiB is not used"
+            )
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _authorization(settings: TeacherSettings) -> dict[str, str]:
+    if settings.api_key_env is None:
+        return {}
+    key = os.environ.get(settings.api_key_env)
+    if not key:
+        raise ConfigError(
+            f"teacher.api_key_env: the environment variable {settings.api_key_env} is not set; export it"
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"teacher.api_key_env: the value of {settings.api_key_env} holds a line break or another "
+            "character that no key has"
+        )
+    return {"Authorization": f"Bearer {key}"}

@@ -1,0 +1,185 @@
+"""The journal: what was answered is there, whoever dies, and nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import zlib
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import ShardError, TeacherError, TeacherFault
+from schemas.records import Image
+from synth.journal import Journal
+from synth.requests import Answer, decode_outcome, encode_outcome
+from tests.asking import make_request
+from tests.conftest import ROOT
+from tests.rows import png
+
+
+def key(number: int) -> bytes:
+    return sha256(b"%d" % number).digest()
+
+
+def put(journal: Journal, *numbers: int, outcome: bytes = b"outcome", fault: str = "") -> None:
+    async def all_of_them() -> None:
+        await asyncio.gather(
+            *(
+                journal.put(
+                    key(n), stage="describe", model="m", request=b"request", outcome=outcome, fault=fault
+                )
+                for n in numbers
+            )
+        )
+
+    asyncio.run(all_of_them())
+
+
+def test_what_was_put_is_found_in_a_later_run(tmp_path: Path) -> None:
+    with Journal(tmp_path / "deep" / "j") as journal:
+        put(journal, *range(50))
+        assert journal.find(key(7)) == b"outcome"
+    with Journal(tmp_path / "deep" / "j") as journal:
+        assert journal.find(key(7)) == b"outcome"
+        assert journal.find(key(50)) is None
+        assert journal.count() == 50
+
+
+def test_the_first_outcome_stays(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        put(journal, 1, outcome=b"first")
+        put(journal, 1, outcome=b"second")
+        assert journal.find(key(1)) == b"first"
+
+
+def test_answers_of_one_turn_are_committed_together(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        put(journal, *range(100))
+        assert (journal.written, journal.commits) == (100, 1)
+
+
+def test_anybody_can_read_it_and_images_are_there_by_name_alone(tmp_path: Path) -> None:
+    image = Image(bytes=png(), path="x")
+    request = make_request("m", "What is this?", image)
+    with Journal(tmp_path / "j") as journal:
+        work = journal.put(request.key, stage="describe", model="m", request=request.reference, outcome=b"{}")
+        asyncio.run(_awaited(work))
+    [[stage, packed]] = sqlite3.connect(tmp_path / "j").execute("select stage, request from answers")
+    text = zlib.decompress(packed).decode()
+    assert stage == "describe"
+    assert image.sha256 in text
+    assert "What is this?" in text
+    assert "base64" not in text
+
+
+async def _awaited(work: object) -> None:
+    await work  # type: ignore[misc]
+
+
+def test_refusals_can_be_forgotten_and_answers_stay(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        put(journal, 1)
+        put(journal, 2, 3, fault="teacher_refused")
+        assert journal.forget_refusals() == 2
+        assert journal.count() == 1
+        assert journal.find(key(1)) is not None
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Answer(text="é\ud7ff", model="m", finish_reason="stop", prompt_tokens=1, completion_tokens=-1),
+        Answer(
+            text="",
+            reasoning="hm",
+            model="m",
+            finish_reason="length",
+            prompt_tokens=1,
+            completion_tokens=2,
+            cached_tokens=1,
+            first_logprobs=(("yes", -0.25), ("no", -1.5)),
+            prompt_logprobs=(("a", -3.0),),
+            seconds=0.125,
+        ),
+    ],
+)
+def test_an_answer_comes_back_whole(outcome: Answer) -> None:
+    assert decode_outcome(encode_outcome(outcome)) == outcome
+
+
+def test_a_refusal_comes_back_with_its_kind_and_words() -> None:
+    refusal = decode_outcome(encode_outcome(TeacherError(TeacherFault.TOO_LONG, "too long")))
+    assert isinstance(refusal, TeacherError)
+    assert (refusal.fault, str(refusal)) == (TeacherFault.TOO_LONG, "too long")
+
+
+@pytest.mark.parametrize("content", [b"not a database, but long enough to be read as one " * 20, None])
+def test_another_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    if content is None:
+        sqlite3.connect(tmp_path / "j").executescript("create table mine (x); insert into mine values (1)")
+    else:
+        (tmp_path / "j").write_bytes(content)
+    with pytest.raises(ShardError, match=r"journal"), Journal(tmp_path / "j"):
+        pass
+
+
+def test_a_journal_that_cannot_be_written_gives_out_no_answer(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        put(journal, 1)
+        other = sqlite3.connect(tmp_path / "j", isolation_level=None)
+        other.execute("create trigger full before insert on answers begin select raise(abort, 'full'); end")
+        with pytest.raises(ShardError, match=r"the journal cannot be used \(full\); free some space"):
+            put(journal, 2)
+        other.execute("drop trigger full")
+        put(journal, 3)
+        assert journal.find(key(3)) is not None
+
+
+def test_two_processes_share_one(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as one, Journal(tmp_path / "j") as other:
+        put(one, 1)
+        put(other, 2)
+        assert one.find(key(2)) == other.find(key(1)) == b"outcome"
+
+
+WRITER = """
+import asyncio, sys
+from hashlib import sha256
+from pathlib import Path
+from synth.journal import Journal
+
+async def write() -> None:
+    with Journal(Path(sys.argv[1])) as journal:
+        for number in range(10**9):
+            key = sha256(b"%d" % number).digest()
+            await journal.put(key, stage="s", model="m", request=b"r" * 2000, outcome=b"o" * 2000)
+            print(number, flush=True)
+
+asyncio.run(write())
+"""
+
+
+def test_after_a_kill_everything_that_was_given_out_is_there(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "j")],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout is not None
+    given_out = -1
+    for line in process.stdout:
+        given_out = int(line)
+        if given_out == 3000:
+            process.send_signal(signal.SIGKILL)
+    process.wait()
+    with Journal(tmp_path / "j") as journal:
+        assert given_out >= 3000
+        assert journal.count() >= given_out + 1
+        assert all(journal.find(key(number)) is not None for number in range(0, given_out + 1, 97))
