@@ -22,14 +22,16 @@ from schemas.shards import DatasetWriter
 
 @dataclass(frozen=True)
 class Funnel:
-    """What became of every problem: problems = accepted + rejected + failed.
+    """What became of every problem: drafts = accepted + rejected + failed.
 
     Attributes:
+        problems: rows of the source; each has one draft, or several where the recipe asks for samples.
         reasons: rejected and failed rows by reason, most frequent first.
         sources: accepted, rejected and failed rows by category of problem.
     """
 
     problems: int
+    drafts: int
     accepted: int
     rejected: int
     failed: int
@@ -53,6 +55,7 @@ def curate(recipe: Recipe, root: Path, out: Path) -> Funnel:
 @task(name="curate-drafts", cache_policy=NO_CACHE, persist_result=False)
 def curate_drafts(recipe: Recipe, root: Path, out: Path) -> Funnel:
     """One pass over the drafts, one record batch in memory."""
+    problems = 0
     statuses: Counter[Status] = Counter()
     reasons: Counter[str] = Counter()
     categories: dict[str, Counter[str]] = {}
@@ -60,21 +63,28 @@ def curate_drafts(recipe: Recipe, root: Path, out: Path) -> Funnel:
         for row in iterate_drafts(root):
             sample = judge(draft_from_row(row), recipe.filters)
             writer.write(choose_split(sample, recipe.validation), sample_to_row(sample))
+            problems += sample.draft.sample_index == 0
             statuses[sample.status] += 1
             if sample.reason:
                 reasons[sample.reason] += 1
             category = sample.draft.problem.category or sample.draft.problem.source
             categories.setdefault(category, Counter())[str(sample.status)] += 1
             advance()
-    funnel = _funnel(statuses, reasons, categories)
+    funnel = _funnel(problems, statuses, reasons, categories)
     shards = {split: shard_entries(infos) for split, infos in writer.shards.items()}
     update_manifest(out, finished=now(), funnel=funnel.to_dict(), shards=shards)
     return funnel
 
 
-def _funnel(statuses: Counter[Status], reasons: Counter[str], categories: dict[str, Counter[str]]) -> Funnel:
+def _funnel(
+    problems: int,
+    statuses: Counter[Status],
+    reasons: Counter[str],
+    categories: dict[str, Counter[str]],
+) -> Funnel:
     return Funnel(
-        problems=statuses.total(),
+        problems=problems,
+        drafts=statuses.total(),
         accepted=statuses[Status.ACCEPTED],
         rejected=statuses[Status.REJECTED],
         failed=statuses[Status.FAILED],

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trainer.vas import VasReport
 
 _ENDS = (Status.ACCEPTED, Status.REJECTED, Status.FAILED)
-_COUNTED = ("split", "status", "reason", "category", "source")
+_COUNTED = ("split", "status", "reason", "category", "source", "sample_index")
 _SHOWN = (
     *("id", "index", "sample_index", "row", "question", "choices", "answer"),
     *("status", "reason", "detail", "description", "reasoning", "trace"),
@@ -34,9 +34,10 @@ _TEXTS = ("description", "reasoning", "trace")
 
 @dataclass(frozen=True)
 class RunReport:
-    """A finished dataset in numbers: problems = accepted + rejected + failed.
+    """A finished dataset in numbers: drafts = accepted + rejected + failed.
 
     Attributes:
+        problems: rows of the source; each has one draft, or several where the recipe asks for samples.
         splits: rows per split.
         reasons: rejected and failed rows by reason, most frequent first.
         categories: accepted, rejected and failed rows by category of problem.
@@ -44,6 +45,7 @@ class RunReport:
 
     dataset: str
     problems: int
+    drafts: int
     accepted: int
     rejected: int
     failed: int
@@ -67,7 +69,8 @@ def read_report(root: Path) -> RunReport:
     splits = _count_values(frame, "split")
     return RunReport(
         dataset=str(root.absolute()),
-        problems=frame.height,
+        problems=frame.filter(pl.col("sample_index") == 0).height,
+        drafts=frame.height,
         **funnel,
         splits={split: splits.get(split, 0) for split in SPLITS},
         reasons=_count_values(frame.filter(pl.col("reason") != ""), "reason"),
@@ -123,10 +126,13 @@ def print_report(console: Console, report: RunReport, samples: Sequence[Mapping[
 
 
 def _equation(report: RunReport) -> Text:
-    share = f" ({report.accepted / report.problems:.0%})" if report.problems else ""
+    share = f" ({report.accepted / report.drafts:.0%})" if report.drafts else ""
+    several = () if report.drafts == report.problems else (", ", ("drafts ", "bold"), str(report.drafts))
     return Text.assemble(
         ("problems ", "bold"),
-        f"{report.problems} = ",
+        str(report.problems),
+        *several,
+        " = ",
         (f"{report.accepted} accepted{share}", "green"),
         " + ",
         (f"{report.rejected} rejected", "yellow"),

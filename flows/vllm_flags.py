@@ -156,9 +156,10 @@ def _check_contradictions(flags: Sequence[Flag]) -> None:
 
 
 def _check_batch(flags: Flags) -> None:
-    """Without chunked prefill a prompt must fit into one batch."""
-    batch, context = flags.number("--max-num-batched-tokens", 0), flags.number("--max-model-len", 0)
-    if flags.has("--no-enable-chunked-prefill") and 0 < batch < context:
+    """Without chunked prefill a prompt must fit into one batch; `32k` and `auto` are left to vLLM."""
+    batch, context = flags.value("--max-num-batched-tokens") or "", flags.value("--max-model-len") or ""
+    plain = batch.isdecimal() and context.isdecimal()
+    if flags.has("--no-enable-chunked-prefill") and plain and int(batch) < int(context):
         raise ConfigError(
             f"--max-num-batched-tokens {batch} is less than --max-model-len {context}, and "
             "--no-enable-chunked-prefill never splits a prompt: raise it, or lower the model's length"

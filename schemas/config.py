@@ -20,6 +20,7 @@ from schemas.errors import ConfigError
 
 EMBEDDED = "embedded"
 STAGE_NAMES = ("describe", "reason", "anchor")
+_HOST = r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?$"
 # What may differ between two runs that ask the same: where a teacher is, how it is asked, what it costs.
 _ACCESS = (
     *("url", "api_key_env", "max_in_flight", "min_in_flight", "timeout_s", "max_attempts"),
@@ -80,8 +81,10 @@ class FolderSource(Settings):
     name: str | None = Field(default=None, description="the source's name; by default the folder's")
     limit: int | None = Field(default=None, ge=1, description="read only the first rows")
     max_pixels: int = Field(default=40_000_000, ge=1, description="a larger image is a failed row, pixels")
-    allowed_hosts: tuple[str, ...] = Field(
-        default=(), description="hosts that images may be fetched from, by name; none by default"
+    allowed_hosts: tuple[Annotated[str, Field(pattern=_HOST)], ...] = Field(
+        default=(),
+        description="hosts that images may be fetched from, by name, with :port where it is not the scheme's "
+        "own; none by default",
     )
     licence: str = ""
 

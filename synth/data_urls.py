@@ -6,30 +6,15 @@ import base64
 import binascii
 import io
 import re
-import struct
-import zlib
 
 import numpy as np
 from PIL import Image
 
+from synth.images import DAMAGE, FORMATS
+
 MAX_PIXELS = 40_000_000
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
-# What Pillow's decoders raise on broken files; each format has its own habits.
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    TypeError,
-    LookupError,
-    OverflowError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 class Refusal(Exception):  # noqa: N818 (an answer of the API, not a fault of the server)
@@ -60,12 +45,12 @@ def decode_image(url: str) -> np.ndarray:
     except (binascii.Error, ValueError) as error:
         raise Refusal(f"image_url: not base64: {error}", param="messages") from error
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _require_size(image)
             return flatten(image)
     except Refusal:
         raise
-    except _BROKEN as error:
+    except (*DAMAGE, Image.DecompressionBombError) as error:
         raise Refusal(
             f"image_url: {len(data)} bytes that do not decode: {error}", param="messages"
         ) from error

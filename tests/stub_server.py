@@ -9,7 +9,7 @@ connection, with a Content-Length. Besides the API: GET /stats, POST /reset, GET
 
 With `--slots N` it stands for a vLLM: N requests run at once, the others wait in order, GET /metrics says so,
 and an image may be referred to by the `uuid` that it was sent with. With `--log FILE` every request appends
-`+ SHA256 NANOSECONDS` when it has arrived, and `- SHA256` when its answer is with the kernel.
+`+ SHA256 NANOSECONDS` (monotonic) when it has arrived, and `- SHA256` when its answer is with the kernel.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -26,13 +27,14 @@ def completion(text: str | None = "fine", finish_reason: str = "stop", **changes
 class StubTeacher:
     """Answers `/v1/chat/completions` by the script, then with the last entry for ever.
 
-    An entry is a (status, body, headers) triple, or one of "reset", "truncate", "hang".
+    An entry is a (status, body, headers) triple, one of "reset", "truncate", "hang", or an async function that
+    is given the request and returns an entry.
     """
 
     def __init__(
         self, script: list[Any], models: tuple[str, ...] = ("stub",), owner: str = "somebody"
     ) -> None:
-        self.script = script
+        self.script: list[Any] = script
         self.models = models
         self.owner = owner
         self.requests: list[dict[str, Any]] = []
@@ -56,6 +58,8 @@ class StubTeacher:
             self.in_flight -= 1
 
     async def _answer(self, request: web.Request, entry: Any) -> web.StreamResponse:
+        if inspect.iscoroutinefunction(entry):
+            entry = await entry(await request.json())
         if isinstance(entry, tuple):
             return _plain_answer(*entry)
         if entry == "hang":

@@ -120,10 +120,10 @@ def test_bad_rows_fail_and_the_others_go_on(tmp_path: Path) -> None:
     assert (ran.last_json["problems"], ran.last_json["failed"]) == (6, 6)
     assert ran.last_json["reasons"] == {
         "image_missing": 1,
+        "image_refused": 1,
         "image_too_large": 1,
         "image_unreadable": 2,
         "no_answer": 1,
-        "teacher_refused": 1,
     }
 
 

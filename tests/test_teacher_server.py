@@ -154,13 +154,18 @@ def test_a_persons_flag_replaces_avars_and_secrets_are_not_shown(given: str, the
         ("--uds /tmp/x", "nothing would answer"),
         ("32768", "'32768' stands where a flag"),
         ("--max-num-batched-tokens 512 --no-enable-chunked-prefill --max-model-len 2048", "less than"),
-        ("--max-model-len 4k --max-num-batched-tokens 1 --no-enable-chunked-prefill", "whole number"),
     ],
 )
 def test_flags_that_cannot_be_meant_together_are_one_line(flags: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         choose_flags(flags.split(), cpu=False)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length", ["32k", "auto", "-1", "1024"])
+def test_lengths_are_written_as_vllm_takes_them(length: str) -> None:
+    flags = choose_flags(["--max-model-len", length], cpu=True)
+    assert flags.value("--max-model-len") == length
 
 
 def test_the_same_flag_twice_is_no_contradiction() -> None:
@@ -197,6 +202,7 @@ def test_what_costs_something_is_remarked_on(flags: str, cpu: bool, words: str |
         ("--tensor-parallel-size 2 --data-parallel-size 4", 8, None),
         ("--tensor-parallel-size 4 --data-parallel-size 4", 8, "4 x 1 x 4 needs 16 GPUs, found 8"),
         ("-tp 8 -pp 2 --nnodes 2", 8, None),
+        ("-tp two", 8, "--tensor-parallel-size two: a whole number"),
     ],
 )
 def test_the_gpus_must_suffice(flags: str, gpus: int, words: str | None) -> None:

@@ -45,7 +45,8 @@ def test_real_puzzles_end_accounted_for(server: Server, tmp_path: Path) -> None:
     data = SHARED_DATA / "algopuzzlevqa"
     if not data.is_dir():
         pytest.skip("the real pictures are not beside the project")
-    ran = run_folder(server, data, tmp_path / "run", "partition_size=40")
+    short = (f"{stage}.max_tokens=16" for stage in ("describe", "reason", "anchor"))
+    ran = run_folder(server, data, tmp_path / "run", "partition_size=40", *short)
     assert ran.code == 0, ran.err
     result = ran.last_json
     assert result["problems"] == 150
