@@ -73,7 +73,7 @@ class Engine:
         ledger: Ledger,
         teachers: Mapping[str, Teacher],
         dispatcher: Dispatcher,
-        models: Mapping[str, str],
+        models: Mapping[str, tuple[str, str]],
         accepts: Accepts | None,
         claims: Claims,
     ) -> None:
@@ -247,10 +247,10 @@ class _Row:
 
         Raises: WaitsError: it is not asked this time, and nobody knows who answered it before.
         """
-        model = self._engine.models.get(name) or self.recipe.teachers[name].model
+        model = self._engine.models.get(name)
         if model is None:
             raise WaitsError(name)
-        return model, self.recipe.teachers[name].revision
+        return model
 
     async def ask(self, name: str, request: Request) -> Answer:
         """Raises: TeacherError, StoppedError, WaitsError: there is no answer."""
@@ -299,7 +299,13 @@ async def open_engine(
     async with AsyncExitStack() as stack:
         connected = await stack.enter_async_context(connect_teachers(recipe, asked))
         dispatcher = await stack.enter_async_context(Dispatcher())
-        known = {**(models or {}), **{name: teacher.model for name, teacher in connected.items()}}
+        named = {name: settings.model for name, settings in recipe.teachers.items() if settings.model}
+        found = {name: teacher.model for name, teacher in connected.items()}
+        known = {
+            name: (model, recipe.teachers[name].revision)
+            for name, model in {**named, **(models or {}), **found}.items()
+            if name in recipe.teachers
+        }
         ledger = Ledger()
         teachers = _make_teachers(connected, dispatcher, journal, ledger)
         yield Engine(recipe, journal, ledger, teachers, dispatcher, known, accepts, claims or _no_claims)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -128,13 +128,13 @@ Outcome = Answer | TeacherError
 def encode_outcome(outcome: Outcome) -> bytes:
     """An answer, or a refusal that asking again cannot mend, as the journal keeps it."""
     if isinstance(outcome, Answer):
-        return orjson.dumps(asdict(outcome))
+        return orjson.dumps(outcome)
     return orjson.dumps({"fault": str(outcome.fault), "message": str(outcome)})
 
 
-def decode_outcome(data: bytes) -> Outcome:
-    """The inverse of `encode_outcome`."""
-    fields = orjson.loads(data)
+def decode_outcome(stored: Mapping[str, Any]) -> Outcome:
+    """The inverse of `encode_outcome`, given its JSON as data."""
+    fields = dict(stored)
     if "fault" in fields:
         return TeacherError(TeacherFault(fields["fault"]), fields["message"])
     for name in ("first_logprobs", "prompt_logprobs"):

@@ -174,7 +174,7 @@ def recall(journal: Journal, ledger: Ledger, request: Request) -> Answer | None:
     stored = journal.find(request.key)
     if stored is None:
         return None
-    outcome = decode_outcome(stored)
+    outcome = decode_outcome(stored["outcome"])
     if isinstance(outcome, TeacherError):
         ledger.refused(request.stage, request.model, outcome.fault, reused=True)
         raise outcome

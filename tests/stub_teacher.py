@@ -27,8 +27,8 @@ def completion(text: str | None = "fine", finish_reason: str = "stop", **changes
 class StubTeacher:
     """Answers `/v1/chat/completions` by the script, then with the last entry for ever.
 
-    An entry is a (status, body, headers) triple, one of "reset", "truncate", "hang", or an async function that
-    is given the request and returns an entry.
+    An entry is a (status, body, headers) triple, one of "reset", "truncate", "hang", or an async function
+    that is given the request and returns an entry.
     """
 
     def __init__(
