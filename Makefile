@@ -9,16 +9,18 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 export DO_NOT_TRACK ?= 1
 
-.PHONY: help setup demo test test-vllm vllm-env lint format bench bench-attention clean
+.PHONY: help setup demo test test-vllm test-crash vllm-env lint format bench bench-attention bench-synth clean
 
 help:
 	@echo "make demo       the whole loop on this machine's CPU: problems, traces, dataset, SFT, VAS"
 	@echo "make test       the test suite (at most 8 minutes)"
 	@echo "make test-vllm  the tests against a real vLLM server"
 	@echo "make vllm-env   vLLM in an environment of its own, .venv-vllm"
+	@echo "make test-crash 25 kills of a run and of its teacher; nothing is lost and nothing asked twice"
 	@echo "make lint       ruff and pyright"
 	@echo "make bench      what the demo's parts cost"
 	@echo "make bench-attention  what attention masses cost beside plain SDPA and full maps"
+	@echo "make bench-synth  synthesis beside a plain aiohttp loop, with a stub server"
 
 setup: $(STAMP)
 
@@ -50,6 +52,12 @@ bench: $(STAMP)
 
 bench-attention: $(STAMP)
 	$(BIN)/python -m tests.bench.attention
+
+bench-synth: $(STAMP)
+	$(BIN)/python -m tests.bench.synth
+
+test-crash: $(STAMP)
+	$(BIN)/python -m tests.crash --kills 25
 
 vllm-env: $(VLLM_STAMP)
 

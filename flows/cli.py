@@ -364,7 +364,7 @@ def steer(
 
 @avar.group()
 def teacher() -> None:
-    """Serve a teacher."""
+    """Serve a teacher, or see what one supports."""
 
 
 @teacher.command()

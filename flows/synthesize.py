@@ -39,7 +39,7 @@ from schemas.runs import (
     write_partition,
 )
 from synth.concurrency import telling_error
-from synth.engine import Engine, UnfinishedError, open_engine
+from synth.engine import Engine, UnfinishedError, open_engine, partitions_at_once
 from synth.journal import Journal
 from synth.ledger import Cost, Usage, cost, merged, read_usage
 from synth.sources import read_source
@@ -177,7 +177,7 @@ async def _say_load(synthesis: _Synthesis) -> None:
 async def _run_partitions(recipe: Recipe, synthesis: _Synthesis) -> None:
     """Runs every partition of the source, as many at once as keep the teachers busy."""
     engine = synthesis.engine
-    limit = asyncio.Semaphore(_partitions_at_once(recipe))
+    limit = asyncio.Semaphore(partitions_at_once(recipe))
     try:
         async with asyncio.TaskGroup() as group:
             async for number, items in _partitions(recipe):
@@ -193,13 +193,6 @@ async def _run_partitions(recipe: Recipe, synthesis: _Synthesis) -> None:
                     return
     except BaseExceptionGroup as errors:
         raise telling_error(errors) from errors
-
-
-def _partitions_at_once(recipe: Recipe) -> int:
-    """Enough partitions to keep the budget full while some of them end, and no more in memory."""
-    teachers = set(recipe.teachers.values())
-    level = sum(teacher.max_in_flight * len(teacher.urls) for teacher in teachers)
-    return -(-2 * level // recipe.partition_size) + 1
 
 
 async def _partitions(recipe: Recipe) -> AsyncIterator[tuple[int, list[Item]]]:

@@ -383,13 +383,16 @@ class Recipe(Settings):
         evidence = self.evidence.model_copy(update=parts)
         return self.model_copy(update={"teacher": change(self.teacher), "evidence": evidence, **stages})
 
-    def synthesis_key(self) -> dict[str, Any]:
+    def synthesis_key(self, *, with_filters: bool | None = None) -> dict[str, Any]:
         """The part of the recipe that decides what the drafts are.
 
         Where a teacher is and how fast it is asked, and what happens to its drafts afterwards, is not part
-        of it. The filters are where they decide which drafts there are.
+        of it.
+
+        Args:
+            with_filters: by default where they decide which drafts there are (`samples.judged`).
         """
-        judged = self.samples.judged
+        judged = self.samples.judged if with_filters is None else with_filters
         data = self.model_dump(mode="json", exclude={"validation", "train", "name", "journal"})
         if not judged:
             data.pop("filters")

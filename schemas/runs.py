@@ -80,9 +80,9 @@ def open_curation(run: Path, out: Path, recipe: Recipe) -> Iterator[None]:
         ConfigError: the recipe asks for other drafts than the run's, or `out` holds something else.
         ShardError: drafts are missing, or another process is writing there.
     """
-    stored = load_run_recipe(run)
-    if stored.synthesis_key() != recipe.synthesis_key():
-        changed = _first_difference(stored.synthesis_key(), recipe.synthesis_key())
+    made, asked = (one.synthesis_key(with_filters=False) for one in (load_run_recipe(run), recipe))
+    if made != asked:
+        changed = _first_difference(made, asked)
         raise ConfigError(
             f"{changed}: synthesis decides that, not curation; `avar run` with another --out does it"
         )

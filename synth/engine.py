@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from schemas.config import Recipe, TeacherSettings
 from schemas.records import Draft, Problem
 from synth.admission import Admission
+from synth.collection import rare_collections
 from synth.concurrency import run_all, telling_error
 from synth.dispatch import Dispatcher, Lane, StoppedError
 from synth.evidence import gather_evidence
@@ -263,6 +264,14 @@ class _Row:
         return answer
 
 
+def partitions_at_once(recipe: Recipe) -> int:
+    """Partitions that are drafted at one time: enough to keep the teachers busy while the slowest rows of
+    some of them hold these up, and few, since their pictures are in memory."""
+    teachers = set(recipe.teachers.values())
+    level = sum(teacher.max_in_flight * len(teacher.urls) for teacher in teachers)
+    return -(-2 * level // recipe.partition_size) + 2
+
+
 def _swap_partners(items: Sequence[Problem | Draft]) -> dict[int, Problem]:
     """Another problem with other images for each problem: the one before it in the partition, or the next."""
     problems = [item for item in items if isinstance(item, Problem)]
@@ -306,6 +315,7 @@ async def open_engine(
             for name, model in {**named, **(models or {}), **found}.items()
             if name in recipe.teachers
         }
+        stack.enter_context(rare_collections())
         ledger = Ledger()
         teachers = _make_teachers(connected, dispatcher, journal, ledger)
         yield Engine(recipe, journal, ledger, teachers, dispatcher, known, accepts, claims or _no_claims)

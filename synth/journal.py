@@ -54,7 +54,7 @@ class Journal:
         self.path = path
         self.written = self.commits = 0
         self._pending: dict[bytes, tuple[bytes, str, str, str, int, bytes]] = {}
-        self._committed: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
         self._syncing: Future[None] | None = None
         self._synced_at = time.monotonic()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-sync")
@@ -109,23 +109,28 @@ class Journal:
         entry = b'{"outcome":%b,"request":%b}' % (outcome, request)
         packed = (key, stage, model, fault, len(entry), _CODEC.compress(entry, asbytes=True))
         self._pending.setdefault(key, packed)
-        if self._committed is None:
-            loop = asyncio.get_running_loop()
-            self._committed = loop.create_future()
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
             loop.call_soon(self._commit)
-        await asyncio.shield(self._committed)
+        committed = loop.create_future()
+        self._waiting.append(committed)
+        await committed
 
     def _commit(self) -> None:
-        committed, self._committed = self._committed, None
-        assert committed is not None
+        waiting, self._waiting = self._waiting, []
+        failure = None
         try:
             self._flush()
         except ShardError as error:
-            committed.set_exception(error)
-            committed.exception()  # who waits hears it; nobody waiting is no fault of its own
-        else:
-            committed.set_result(None)
-            self._sync_in_time()
+            failure = error
+        for future in waiting:
+            if future.done():
+                continue  # cancelled meanwhile
+            if failure is None:
+                future.set_result(None)
+            else:
+                future.set_exception(failure)
+        self._sync_in_time()
 
     def _sync_in_time(self) -> None:
         """Forces what is committed to the disk once a second, in a thread."""

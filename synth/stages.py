@@ -17,6 +17,7 @@ from synth.seeds import derive_seed
 
 EMPTY_ANSWER = "empty_answer"
 TRUNCATED = "truncated"
+_COLUMNS = {Stage.DESCRIBE: "description", Stage.REASON: "reasoning", Stage.ANCHOR: "trace"}
 CUT_OFF = frozenset(
     {"length", "repetition", "content_filter", "abort"}
 )  # reasons that leave a text unfinished
@@ -117,7 +118,7 @@ def make_call(request: Request, answer: Answer, prompt: str) -> StageCall:
 
 
 def _record(stage: Stage, draft: Draft, request: Request, answer: Answer, recipe: Recipe) -> Draft:
-    draft = replace(draft, calls=(*draft.calls, make_call(request, answer, prompt_hash(stage))))
+    calls = (*draft.calls, make_call(request, answer, prompt_hash(stage)))
     text = stage_text(stage, answer)
     cut_off = answer.finish_reason in CUT_OFF
     if cut_off and stage is not Stage.ANCHOR and not _settings(recipe, stage).keep_truncated:
@@ -125,15 +126,11 @@ def _record(stage: Stage, draft: Draft, request: Request, answer: Answer, recipe
             f"the {stage} stage was cut off (finish_reason {answer.finish_reason}) at "
             f"{_tokens(answer)} of {request.max_tokens} tokens: raise {stage}.max_tokens"
         )
-        return replace(draft, failure=Failure(stage=stage, reason=TRUNCATED, detail=detail))
+        return replace(draft, calls=calls, failure=Failure(stage=stage, reason=TRUNCATED, detail=detail))
     if not text.strip():
         detail = f"the {stage} stage answered with an empty text (finish_reason {answer.finish_reason})"
-        return replace(draft, failure=Failure(stage=stage, reason=EMPTY_ANSWER, detail=detail))
-    if stage is Stage.DESCRIBE:
-        return replace(draft, description=text)
-    if stage is Stage.REASON:
-        return replace(draft, reasoning=text)
-    return replace(draft, trace=text)
+        return replace(draft, calls=calls, failure=Failure(stage=stage, reason=EMPTY_ANSWER, detail=detail))
+    return replace(draft, calls=calls, **{_COLUMNS[stage]: text})
 
 
 def _tokens(answer: Answer) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from schemas.config import Recipe, TeacherSettings
-from schemas.errors import TeacherError, TeacherFault
+from schemas.errors import ConfigError, TeacherError, TeacherFault
 from synth.server import Server
 from synth.teacher import settle_model
+
+_OTHER_FILES = 256  # pictures, shards, the journal, Prefect's client
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,28 @@ async def connect_teachers(
         wanted = {
             name: settings for name, settings in recipe.teachers.items() if asked is None or name in asked
         }
-        for settings in dict.fromkeys(wanted.values()):
+        distinct = list(dict.fromkeys(wanted.values()))
+        _allow_connections(sum(settings.max_in_flight * len(settings.urls) for settings in distinct))
+        for settings in distinct:
             members = [await _open_server(url, settings, servers, stack) for url in settings.urls]
             found[settings] = Connected(settings, tuple(members), await _find_model(settings, members))
         yield {name: found[settings] for name, settings in wanted.items()}
+
+
+def _allow_connections(wanted: int) -> None:
+    """Raises the process's limit of open files, which each connection counts against.
+
+    Raises: ConfigError: the system allows fewer.
+    """
+    needed = wanted + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ConfigError(
+            f"teacher.max_in_flight: {wanted} connections in all need {needed} open files, the system allows "
+            f"{hard}: lower it, or raise the hard limit (ulimit -Hn)"
+        )
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 async def _open_server(

@@ -1,4 +1,4 @@
-"""Runs of the real `avar` on a folder of problems with a stub for its teacher, and what they leave on disk."""
+"""Runs of the real `avar` on a folder of problems with a stub for its teacher, and what they leave."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_S = 180.0  # most seconds one command may take on a busy machine
 
 
 def write_folder(folder: Path, rows: int) -> Path:
-    """A folder source: every third answer is one that the stub's traces do not give, two rows are no problems."""
+    """A folder source. The stub's traces miss every third answer; two rows cannot become problems."""
     (folder / "images").mkdir(parents=True)
     with (folder / "items.jsonl").open("w") as table:
         for index in range(rows):

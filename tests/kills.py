@@ -17,7 +17,8 @@ from tests.traffic import Answered, Traffic
 
 _ORDER = ("flow", "server", "shard", "flow", "start", "flow", "server", "flow", "end", "server")
 _DOWN_S = (0.1, 1.0)  # how long the server stays away
-_PHASE_S = 0.05  # a kill falls so much later than what it waits for, at most
+_START_S = (0.1, 4.0)  # a start takes some three seconds
+_PHASE_S = 0.1  # a kill falls so much later than what it waits for, at most
 _LOOK_S = 0.0005  # a shard is written within milliseconds
 
 
@@ -77,8 +78,8 @@ class Crashing:
         self._process = start_avar(self.command, self.log)
         self._since = time.monotonic()
         try:
-            while left and self._wait_for_moment(left):
-                kind = left.pop(0)
+            while left and self._wait_for_moment(kind := self._next_kind(left), left):
+                left.pop(0)
                 if kind != "server":
                     self._kill_flow(kind)
                     return
@@ -89,15 +90,21 @@ class Crashing:
             self._process.kill()
             self._process.wait()
 
-    def _wait_for_moment(self, left: Sequence[str]) -> bool:
+    def _next_kind(self, left: Sequence[str]) -> str:
+        """As planned, as long as there is work; afterwards only the flow can still be hit."""
+        return left[0] if len(self.traffic.read().arrivals) < self.total else "end"
+
+    def _wait_for_moment(self, kind: str, left: Sequence[str]) -> bool:
         """Waits for the moment of the next kill. Returns: False where the flow has ended before."""
-        kind, asked = left[0], len(self.traffic.read().arrivals)
+        asked = len(self.traffic.arrivals)
+        if kind == "start" or asked >= self.total:
+            return self._wait_s(self.draw.uniform(*_START_S))
+        if kind == "shard":
+            return self._wait(self._is_writing)
         share = (self.total - asked) // (sum(other not in {"start", "end"} for other in left) + 1)
         goal = self.total if kind == "end" else asked + self.draw.randint(1, max(1, share))
-        begin = {"start": self.draw.uniform(0.1, 6.0), "shard": 0.0}.get(kind, self.draw.uniform(0, _PHASE_S))
-        conditions: dict[str, Callable[[], bool]] = {"start": lambda: True, "shard": self._is_writing}
-        reached = conditions.get(kind, lambda: len(self.traffic.read().arrivals) >= goal)
-        return self._wait(reached) and self._wait_s(begin)
+        reached = self._wait(lambda: len(self.traffic.read().arrivals) >= goal)
+        return reached and self._wait_s(self.draw.uniform(0, _PHASE_S))
 
     def _is_writing(self) -> bool:
         folder = self.out / "drafts"
@@ -112,9 +119,7 @@ class Crashing:
         while self._process.poll() is None:
             if reached():
                 return True
-            assert time.monotonic() < deadline, (
-                f"a go takes over {LONGEST_S:g} s: {self.log.read_text()[-2000:]}"
-            )
+            assert time.monotonic() < deadline, f"over {LONGEST_S:g} s: {self.log.read_text()[-2000:]}"
             time.sleep(_LOOK_S)
         return False
 

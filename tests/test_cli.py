@@ -189,7 +189,8 @@ def test_a_program_that_cannot_run_is_no_vllm(tmp_path: Path) -> None:
 
 
 def test_every_command_has_help_with_an_example() -> None:
-    commands = ["demo", "synth", "curate", "run", "inspect", "train sft", "vas", "teacher serve"]
+    commands = ["demo", "synth", "curate", "run", "inspect", "train sft", "vas"]
+    commands += ["teacher serve", "teacher check"]
     for command in commands:
         ran = avar(*command.split(), "--help")
         assert ran.code == 0

@@ -403,6 +403,25 @@ def test_a_server_with_another_model_among_several_is_refused() -> None:
         asyncio.run(run())
 
 
+def test_more_connections_than_the_system_allows_are_said_before_they_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (512, 1000))
+    raised: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: raised.append(limits))
+
+    async def run(most: int) -> str:
+        async with StubTeacher([ok()]).serve() as url, asking(TeacherSettings(url=url, max_in_flight=most)):
+            return "fine"
+
+    assert asyncio.run(run(600)) == "fine"
+    assert raised == [(856, 1000)]
+    with pytest.raises(ConfigError, match=r"800 connections in all need 1056 open files, the system allows"):
+        asyncio.run(run(800))
+
+
 # ------------------------------------------------------------------------------------------- images
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import re
 import sys
 import time
@@ -161,14 +160,14 @@ async def run_engine(job: Job, items: Sequence[Problem]) -> Work:
 
 async def run_folder(job: Job, items: Sequence[Problem]) -> Work:
     """The engine on a folder: read, drafted and written partition by partition, as the flow does it."""
-    from synth.engine import open_engine
+    from synth.engine import open_engine, partitions_at_once
     from synth.journal import Journal
     from synth.sources import read_source
 
     del items
     recipe, work = make_recipe(job), Work()
     source = read_source(recipe.source, recipe.seed)
-    limit = asyncio.Semaphore(math.ceil(2 * job.in_flight / PARTITION) + 1)
+    limit = asyncio.Semaphore(partitions_at_once(recipe))
     number = 0
     with Journal(Path(job.scratch) / "journal.sqlite") as journal:
         async with open_engine(recipe, journal) as engine, asyncio.TaskGroup() as group:
