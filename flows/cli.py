@@ -5,12 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
+from flows.commands import (
+    Folder,
+    find_recipe,
+    json_option,
+    local_folder,
+    open_console,
+    out_option,
+    set_option,
+    write_json_line,
+)
+from flows.teacher_commands import teacher
 from schemas.errors import AvarError, ConfigError
 
 if TYPE_CHECKING:
@@ -18,8 +28,6 @@ if TYPE_CHECKING:
 
     from flows.synthesize import Outcome
     from schemas.config import Recipe
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 RUNS = Path("runs")
 INTERRUPTED = 130
@@ -51,37 +59,6 @@ def main() -> None:
         sys.exit(0)
 
 
-class Folder(click.Path):
-    """A path as a command's argument; a name that no file system takes is bad usage."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        path = Path(str(super().convert(value, param, ctx)))
-        try:
-            path.exists()
-        except (OSError, ValueError) as error:
-            self.fail(f"{str(path)[:80]!r} is no path: {error.__class__.__name__}", param, ctx)
-        return path
-
-
-def _out_option(default: str) -> Callable[[F], F]:
-    return click.option("--out", type=Folder(), default=None, help=f"Folder; {default}.")
-
-
-_set_option = click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="KEY.SUB=VALUE",
-    help="Override a recipe's key; repeatable.",
-)
-_json_option = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object, last, on standard output."
-)
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="avar")
 def avar() -> None:
@@ -96,9 +73,9 @@ def avar() -> None:
 
 
 @avar.command()
-@_out_option("runs/demo by default")
-@_set_option
-@_json_option
+@out_option("runs/demo by default")
+@set_option
+@json_option
 def demo(out: Path | None, assignments: tuple[str, ...], as_json: bool) -> None:
     """The whole loop: problems, traces, filters, shards, a short SFT, the Visual Attention Score.
 
@@ -109,33 +86,30 @@ def demo(out: Path | None, assignments: tuple[str, ...], as_json: bool) -> None:
     from flows.demo import run_demo
 
     started = time.monotonic()
-    recipe, out = _recipe("demo", assignments), _local(out or RUNS / "demo")
-    result = run_demo(recipe, out, None if as_json else _console())
+    recipe, out = find_recipe("demo", assignments), local_folder(out or RUNS / "demo")
+    result = run_demo(recipe, out, None if as_json else open_console())
     if as_json:
-        _print_json(result | {"seconds": round(time.monotonic() - started, 1)})
+        write_json_line(result | {"seconds": round(time.monotonic() - started, 1)})
     else:
-        _console().print(f"[dim]{time.monotonic() - started:.0f} s in all[/dim]")
-
-
-_retry_option = click.option(
-    "--retry-failed",
-    is_flag=True,
-    help="Ask again what teachers refused for good, e.g. after a change of the server.",
-)
+        open_console().print(f"[dim]{time.monotonic() - started:.0f} s in all[/dim]")
 
 
 @avar.command()
 @click.argument("recipe")
-@_out_option("runs/NAME by default")
+@out_option("runs/NAME by default")
 @click.option(
     "--stage",
     type=click.Choice(["describe", "reason", "anchor", "evidence"]),
     default=None,
     help="Ask this stage's teacher alone, so that one machine can serve the models in turn.",
 )
-@_retry_option
-@_set_option
-@_json_option
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Ask again what teachers refused for good, e.g. after a change of the server.",
+)
+@set_option
+@json_option
 def synth(
     recipe: str,
     out: Path | None,
@@ -155,17 +129,17 @@ def synth(
     """
     from flows.pipeline import SynthesisOptions, synthesize_run
 
-    loaded = _recipe(recipe, assignments)
-    out = _local(out or RUNS / loaded.name)
+    loaded = find_recipe(recipe, assignments)
+    out = local_folder(out or RUNS / loaded.name)
     outcome = synthesize_run(loaded, out, SynthesisOptions(stage, retry_failed))
     _show_synthesis(outcome, loaded, out, as_json)
 
 
 @avar.command()
 @click.argument("run", type=Folder())
-@_out_option("the run's own by default")
-@_set_option
-@_json_option
+@out_option("the run's own by default")
+@set_option
+@json_option
 def curate(run: Path, out: Path | None, assignments: tuple[str, ...], as_json: bool) -> None:
     """Drafts -> dataset, with the run's recipe or other thresholds. Asks no teacher.
 
@@ -177,8 +151,8 @@ def curate(run: Path, out: Path | None, assignments: tuple[str, ...], as_json: b
     from schemas.runs import require_run, synthesis_finished
 
     require_run(run)
-    recipe = _recipe(str(run), assignments)
-    out = _local(out or run)
+    recipe = find_recipe(str(run), assignments)
+    out = local_folder(out or run)
     curate_run(recipe, run, out)
     _show(out, as_json)
     if not synthesis_finished(run):
@@ -187,9 +161,9 @@ def curate(run: Path, out: Path | None, assignments: tuple[str, ...], as_json: b
 
 @avar.command("run")
 @click.argument("recipe")
-@_out_option("runs/NAME by default")
-@_set_option
-@_json_option
+@out_option("runs/NAME by default")
+@set_option
+@json_option
 def run_recipe(recipe: str, out: Path | None, assignments: tuple[str, ...], as_json: bool) -> None:
     """Problems -> drafts -> dataset, then the report.
 
@@ -199,11 +173,11 @@ def run_recipe(recipe: str, out: Path | None, assignments: tuple[str, ...], as_j
     """
     from flows.pipeline import make_dataset
 
-    loaded = _recipe(recipe, assignments)
-    out = _local(out or RUNS / loaded.name)
+    loaded = find_recipe(recipe, assignments)
+    out = local_folder(out or RUNS / loaded.name)
     outcome, _ = make_dataset(loaded, out)
     if not as_json:
-        _print_usage(_console(), outcome, loaded)
+        _print_usage(open_console(), outcome, loaded)
     _show(out, as_json)
 
 
@@ -216,7 +190,7 @@ def run_recipe(recipe: str, out: Path | None, assignments: tuple[str, ...], as_j
     type=click.IntRange(min=0),
     help="Accepted and rejected traces to show, of each.",
 )
-@_json_option
+@json_option
 def inspect(directory: Path, samples: int, as_json: bool) -> None:
     """The funnel, the reasons and a few traces of a finished dataset.
 
@@ -237,8 +211,8 @@ def train() -> None:
 @click.option("--data", type=Folder(), default=None, help="Dataset; RECIPE where it is a run.")
 @click.option("--out", type=Folder(), required=True, help="Folder for the model.")
 @click.option("--guided/--plain", default=True, show_default=True, help="With or without the guided loss.")
-@_set_option
-@_json_option
+@set_option
+@json_option
 def sft(
     recipe: str, data: Path | None, out: Path, guided: bool, assignments: tuple[str, ...], as_json: bool
 ) -> None:
@@ -252,12 +226,14 @@ def sft(
 
     if data is None and not Path(recipe).is_dir():
         raise ConfigError(f"{recipe} is not a run's folder: say which dataset with --data DIR")
-    report = train_run(_recipe(recipe, assignments), data or Path(recipe), _local(out), guided=guided)
+    report = train_run(
+        find_recipe(recipe, assignments), data or Path(recipe), local_folder(out), guided=guided
+    )
     if as_json:
-        _print_json(report.to_dict())
+        write_json_line(report.to_dict())
     else:
         line = f"loss {report.loss_first:.3f} -> {report.loss_last:.3f}; model in {report.model_path}"
-        _console().print(line, markup=False, highlight=False)
+        open_console().print(line, markup=False, highlight=False)
 
 
 @avar.command()
@@ -274,8 +250,8 @@ def sft(
     metavar="FILE.json",
     help="Correlate VAS with accuracies: a JSON object, percent by model (path or last folder name).",
 )
-@_out_option("for vas.json, index.html and figures/; nothing is written by default")
-@_json_option
+@out_option("for vas.json, index.html and figures/; nothing is written by default")
+@json_option
 def vas(
     models: tuple[str, ...],
     dataset: Path,
@@ -299,11 +275,11 @@ def vas(
 
     chosen = parse_layers(layers) if layers is not None else None
     settings = VasSettings(limit=limit, batch_size=batch_size, layers=chosen, gains=gains)
-    run = run_vas(models, dataset, settings, accuracy=accuracy, out=_local(out) if out else None)
+    run = run_vas(models, dataset, settings, accuracy=accuracy, out=local_folder(out) if out else None)
     if as_json:
-        _print_json(run.summary())
+        write_json_line(run.summary())
     else:
-        print_run(_console(), run, out)
+        print_run(open_console(), run, out)
 
 
 @avar.command()
@@ -322,8 +298,8 @@ def vas(
     "--max-new-tokens", default=1024, show_default=True, type=click.IntRange(min=1), help="Of an answer."
 )
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Rows at once.")
-@_out_option("for steer.json with every answer; nothing is written by default")
-@_json_option
+@out_option("for steer.json with every answer; nothing is written by default")
+@json_option
 def steer(
     model: str,
     dataset: Path,
@@ -351,112 +327,26 @@ def steer(
         renormalise=renormalise,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
-        out=_local(out) if out else None,
+        out=local_folder(out) if out else None,
     )
     if as_json:
-        _print_json(run.to_dict())
+        write_json_line(run.to_dict())
         return
-    console = _console()
+    console = open_console()
     console.print(steering_table(run.result))
     for remark in steering_remarks(run):
         console.print(remark, style="dim", markup=False, highlight=False)
 
 
-@avar.group()
-def teacher() -> None:
-    """Serve a teacher, or see what one supports."""
-
-
-@teacher.command()
-@click.argument("model")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--vllm", "executable", default=None, help="The vllm program; .venv-vllm/bin/vllm by default.")
-@click.option("--tensor-parallel-size", type=click.IntRange(min=1), help="GPUs that share a model.")
-@click.option("--data-parallel-size", type=click.IntRange(min=1), help="Copies of the model.")
-@click.option("--max-num-seqs", type=click.IntRange(min=1), help="Requests computed at one time.")
-@click.option("--dry-run", is_flag=True, help="Print the command with its environment and start nothing.")
-@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
-def serve(
-    model: str,
-    host: str,
-    port: int,
-    executable: str | None,
-    dry_run: bool,
-    flags: tuple[str, ...],
-    **sizes: int | None,
-) -> None:
-    """Serve MODEL with vLLM, or avar's own teacher where MODEL is `embedded`. Flags after -- go to vllm.
-
-    \b
-    Example:
-        avar teacher serve Qwen/Qwen2.5-VL-72B-Instruct --tensor-parallel-size 8 -- --max-model-len 32768
-        avar teacher serve embedded --port 8001
-    """
-    from flows.teacher_server import ServerPlan, serve_embedded, serve_vllm, show_command
-
-    given = [(f"--{name.replace('_', '-')}", str(size)) for name, size in sizes.items() if size is not None]
-    words = (*(word for pair in given for word in pair), *flags)
-    plan = ServerPlan(model=model, host=host, port=port, executable=executable, flags=words)
-    if dry_run:
-        click.echo(show_command(plan))
-    elif model == "embedded":
-        serve_embedded(plan)
-    else:
-        serve_vllm(plan)
-
-
-@teacher.command()
-@click.argument("url")
-@click.option("--model", default=None, help="Served name; by default the one the server lists.")
-@click.option("--api-key-env", default=None, metavar="NAME", help="Variable that holds the server's key.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    default=60.0,
-    show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
-    help="Seconds each question may take.",
-)
-@_json_option
-def check(url: str, model: str | None, api_key_env: str | None, timeout_s: float, as_json: bool) -> None:
-    """Send a small image to the server at URL and say what it supports.
-
-    \b
-    Example:
-        avar teacher check http://127.0.0.1:8000
-    """
-    from flows.teacher_check import check_teacher, print_findings
-
-    findings = check_teacher(url, model=model, api_key_env=api_key_env, timeout_s=timeout_s)
-    if as_json:
-        _print_json(findings.to_dict())
-    else:
-        print_findings(_console(), findings)
-    findings.require_stages()
-
-
-# ------------------------------------------------------------------------------------------- shared
-
-
-def _recipe(name: str, assignments: tuple[str, ...]) -> Recipe:
-    from flows.recipes import load_recipe
-
-    return load_recipe(name, assignments)
-
-
-def _local(path: Path) -> Path:
-    if ":/" in str(path):
-        raise ConfigError(f"--out {path}: only local folders can be written")
-    return path
+avar.add_command(teacher)
 
 
 def _show_synthesis(outcome: Outcome, recipe: Recipe, out: Path, as_json: bool) -> None:
     if as_json:
         waiting, usage = outcome.waiting, outcome.usage
-        _print_json({"drafts": outcome.drafts, "run": str(out), "waiting": waiting, "usage": usage})
+        write_json_line({"drafts": outcome.drafts, "run": str(out), "waiting": waiting, "usage": usage})
         return
-    console = _console()
+    console = open_console()
     _print_usage(console, outcome, recipe)
     for name, rows in outcome.waiting.items():
         line = f"{rows} rows wait for {name}; next: avar synth {out} --stage {name.split('.')[0]} --out {out}"
@@ -478,26 +368,14 @@ def _show(directory: Path, as_json: bool, samples: int = 1) -> None:
 
     report = read_report(directory)
     if as_json:
-        _print_json(report.to_dict())
+        write_json_line(report.to_dict())
         return
     shown = [
         row
         for status in (Status.ACCEPTED, Status.REJECTED)
         for row in find_samples(directory, status, samples)
     ]
-    print_report(_console(), report, shown)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console()
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    from flows.report import print_json
-
-    print_json(value)
+    print_report(open_console(), report, shown)
 
 
 if __name__ == "__main__":

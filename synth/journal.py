@@ -121,6 +121,7 @@ class Journal:
         failure = None
         try:
             self._flush()
+            self._sync_in_time()
         except ShardError as error:
             failure = error
         for future in waiting:
@@ -130,10 +131,12 @@ class Journal:
                 future.set_result(None)
             else:
                 future.set_exception(failure)
-        self._sync_in_time()
 
     def _sync_in_time(self) -> None:
-        """Forces what is committed to the disk once a second, in a thread."""
+        """Forces what is committed to the disk once a second, in a thread.
+
+        Raises: ShardError: the last time failed.
+        """
         now = time.monotonic()
         if now - self._synced_at >= _SYNC_S and (self._syncing is None or self._syncing.done()):
             if self._syncing is not None:
