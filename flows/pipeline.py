@@ -88,11 +88,13 @@ def make_dataset(recipe: Recipe, out: Path) -> tuple[Outcome, Funnel]:
 
 
 def _require_finished(outcome: Outcome, out: Path) -> None:
-    if outcome.stopped:
-        raise InterruptedRunError(
-            f"stopped: {outcome.drafts} drafts are in {out} and every answer is kept, the same command goes "
-            f"on from there; `avar curate {out}` makes a dataset of what is done"
-        )
+    if not outcome.stopped:
+        return
+    curate = f"; `avar curate {out}` makes a dataset of what is done" if outcome.drafts else ""
+    raise InterruptedRunError(
+        f"stopped: {outcome.drafts} drafts are in {out} and every answer is kept, the same command goes on "
+        f"from there{curate}"
+    )
 
 
 @contextmanager

@@ -161,6 +161,8 @@ def _require_free(root: Path, recipe: Recipe) -> None:
     if stored.source_key() != recipe.source_key():
         changed = _first_difference(stored.source_key(), recipe.source_key())
         raise ConfigError(f"{root}: holds another run ({changed}); choose another --out or remove the folder")
+    if stored.synthesis_key() != recipe.synthesis_key():
+        _require_answers(root, journal_path(root, recipe))
 
 
 def journal_path(root: Path, recipe: Recipe) -> Path:
@@ -194,11 +196,8 @@ def discard_stale(root: Path, stamp: str, journal: Path) -> int:
     Raises: ConfigError: that journal is gone.
     """
     stale = [path for path in _shard_paths(root) if _metadata(path, _MADE_WITH_KEY) != stamp]
-    if stale and not journal.is_file():
-        raise ConfigError(
-            f"{root}: holds drafts made with other settings, and the journal of their answers is not at "
-            f"{journal}; name it with `journal:`, or choose another --out"
-        )
+    if stale:
+        _require_answers(root, journal)
     for path in stale:
         path.unlink()
     if stale:
@@ -206,20 +205,32 @@ def discard_stale(root: Path, stamp: str, journal: Path) -> int:
     return len(stale)
 
 
+def _require_answers(root: Path, journal: Path) -> None:
+    if not journal.is_file():
+        raise ConfigError(
+            f"{root}: holds drafts made with other settings, and the journal of their answers is not at "
+            f"{journal}; name it with `journal:`, or choose another --out"
+        )
+
+
 def discard_failed(root: Path) -> int:
-    """Removes draft shards with rows that failed at a teacher, so that they are drafted anew.
+    """Removes draft shards with rows, or parts of evidence, that failed at a teacher: they are drafted anew.
 
     Returns: how many were removed.
     """
     removed = 0
     for path in _shard_paths(root):
-        table = read_shard(path).select(["status", "stage"]).to_pylist()
-        if any(row["status"] == Status.FAILED and row["stage"] != Stage.SOURCE for row in table):
+        rows = read_shard(path).select(["status", "stage", "evidence_faults"]).to_pylist()
+        if any(row["evidence_faults"] or _failed_at_teacher(row) for row in rows):
             path.unlink()
             removed += 1
     if removed:
         _reopen_synthesis(root)
     return removed
+
+
+def _failed_at_teacher(row: Mapping[str, Any]) -> bool:
+    return row["status"] == Status.FAILED and row["stage"] != Stage.SOURCE
 
 
 def _reopen_synthesis(root: Path) -> None:

@@ -8,7 +8,11 @@ from itertools import count
 
 from synth.dispatch import Dispatcher, Lane
 
-_SPARE_ROWS = 64  # begun rows beyond twice the calls in flight: they wait for a slower stage
+# Begun rows beyond the calls in flight, as a share of these: while a row's answer is written down, another
+# row uses its place.
+_SPARE_SHARE = 8
+# And at most so many: rows whose call is about to be asked again wait without using a server.
+_MOST_RESTING = 64
 
 
 class Admission:
@@ -47,11 +51,11 @@ class Admission:
                 future.set_result(True)
 
     def _has_room(self) -> bool:
-        level = sum(server.pace.limit for lane in self._dispatcher.lanes for server in lane.servers)
-        if self._begun >= 2 * level + _SPARE_ROWS:
+        level = sum(server.pace.limit for server in self._dispatcher.servers)
+        resting = min(self._dispatcher.resting, level + _MOST_RESTING)
+        if self._begun >= level + max(1, level // _SPARE_SHARE) + resting:
             return False
-        room = self._lane.room if self._lane is not None else _SPARE_ROWS
-        return room > self._starting
+        return self._lane is None or self._lane.room > self._starting
 
     def started(self) -> None:
         """A row's first call waits for a server, or the row has ended without any."""

@@ -59,13 +59,18 @@ class Dispatcher:
 
     Args:
         on_room: called when a server has room and nobody waits for it.
+    Attributes:
+        servers: of all lanes.
+        resting: calls that wait before they are asked again.
+        stopped: True once no further call is sent.
     """
 
     def __init__(self, on_room: Callable[[], None] | None = None) -> None:
         self.on_room = on_room or (lambda: None)
         self.lanes: list[Lane] = []
         self.stopped = False
-        self._known: set[Server] = set()
+        self.resting = 0
+        self.servers: set[Server] = set()
         self._number = count()
         self._tasks: set[asyncio.Task[None]] = set()
         self._jitter = random.Random()
@@ -82,8 +87,8 @@ class Dispatcher:
         """Takes a lane into service; vLLM's servers are asked for the state of their queue from now on."""
         self.lanes.append(lane)
         for server in lane.servers:
-            if server not in self._known:
-                self._known.add(server)
+            if server not in self.servers:
+                self.servers.add(server)
                 self._start(self._watch_queue(server))
                 if not server.up:
                     self._start(self._revive(server))
@@ -116,6 +121,15 @@ class Dispatcher:
         """Gives a server back and sends the next call to it."""
         server.in_flight -= 1
         self.serve(server)
+
+    async def rest(self, seconds: float) -> None:
+        """Waits before a call is asked again; others may have its place meanwhile."""
+        self.resting += 1
+        self.on_room()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.resting -= 1
 
     def serve(self, server: Server) -> None:
         """Sends waiting calls to a server while it has room."""

@@ -25,7 +25,6 @@ from synth.journal import Journal
 from synth.ledger import Ledger
 from synth.requests import Answer, Request
 from synth.sampling import Tally, draw_samples
-from synth.server import Server
 from synth.stages import draft_sample
 from synth.teacher import Teacher, recall
 from synth.teachers import Connected, connect_teachers
@@ -99,20 +98,17 @@ class Engine:
     @property
     def in_flight(self) -> int:
         """Calls that servers are working on."""
-        return sum(server.in_flight for server in self._servers())
+        return sum(server.in_flight for server in self.dispatcher.servers)
 
     @property
     def level(self) -> int:
         """Calls that may be in flight now."""
-        return sum(server.pace.limit for server in self._servers() if server.up)
+        return sum(server.pace.limit for server in self.dispatcher.servers if server.up)
 
     @property
     def away(self) -> list[str]:
         """URLs of servers that do not answer now."""
-        return sorted(server.url for server in self._servers() if not server.up)
-
-    def _servers(self) -> set[Server]:
-        return {server for lane in self.dispatcher.lanes for server in lane.servers}
+        return sorted(server.url for server in self.dispatcher.servers if not server.up)
 
     @property
     def stopped(self) -> bool:

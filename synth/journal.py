@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -26,7 +25,7 @@ import pyarrow as pa
 from schemas.errors import ShardError
 
 VERSION = 1
-_SYNC_S = 1.0  # between two forced writes, which go on in a thread
+_SYNC_S = 1.0  # from a commit to the forced write, which is done in a thread
 _BUSY_MS = 30_000  # another process's commit takes microseconds; its checkpoint may take seconds
 # Half the time of zlib's fastest at the same size, on entries of 5 kB; higher levels save nothing on those.
 _CODEC = pa.Codec("zstd", compression_level=1)
@@ -56,7 +55,7 @@ class Journal:
         self._pending: dict[bytes, tuple[bytes, str, str, str, int, bytes]] = {}
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: Future[None] | None = None
-        self._synced_at = time.monotonic()
+        self._sync_due: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-sync")
 
     def __enter__(self) -> Journal:
@@ -78,6 +77,8 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._sync_due is not None:
+            self._sync_due.cancel()
         self._thread.shutdown()
         with self._errors():
             self._flush()
@@ -121,7 +122,7 @@ class Journal:
         failure = None
         try:
             self._flush()
-            self._sync_in_time()
+            self._sync_soon()
         except ShardError as error:
             failure = error
         for future in waiting:
@@ -132,17 +133,19 @@ class Journal:
             else:
                 future.set_exception(failure)
 
-    def _sync_in_time(self) -> None:
-        """Forces what is committed to the disk once a second, in a thread.
+    def _sync_soon(self) -> None:
+        """Sees to it that what is committed is forced to the disk within about a second, in a thread.
 
         Raises: ShardError: the last time failed.
         """
-        now = time.monotonic()
-        if now - self._synced_at >= _SYNC_S and (self._syncing is None or self._syncing.done()):
-            if self._syncing is not None:
-                self._syncing.result()
-            self._synced_at = now
-            self._syncing = self._thread.submit(self._sync)
+        if self._syncing is not None and self._syncing.done():
+            self._syncing.result()
+        if self._sync_due is None:
+            self._sync_due = asyncio.get_running_loop().call_later(_SYNC_S, self._start_sync)
+
+    def _start_sync(self) -> None:
+        self._sync_due = None
+        self._syncing = self._thread.submit(self._sync)
 
     def _sync(self) -> None:
         """Copies the log into the file; SQLite forces both to the disk on the way."""

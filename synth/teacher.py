@@ -113,7 +113,7 @@ class Teacher:
             self._notice(server, failure)
             wait_s = patience.after(failure)  # raises where there is none left
             self._ledger.retried(request.stage, request.model, failure.fault)
-            await asyncio.sleep(wait_s)
+            await self._dispatcher.rest(wait_s)
 
     def _notice(self, server: Server, error: TeacherError) -> None:
         """What a failure says about the server."""

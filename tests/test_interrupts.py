@@ -19,7 +19,7 @@ from schemas.config import STAGE_NAMES
 from schemas.runs import count_drafts
 from schemas.shards import STAGING
 from tests.conftest import Ran, avar
-from tests.folder_run import IN_FLIGHT, read_shards, start_avar, synth_command, write_folder
+from tests.folder_run import IN_FLIGHT, PARTITION, read_shards, start_avar, synth_command, write_folder
 from tests.stub_server import StubServer, stub_server
 from tests.test_processes import alive, wait_for
 from tests.traffic import Answered, Traffic
@@ -213,22 +213,38 @@ def test_a_stage_before_its_turn_asks_nothing(tmp_path: Path, work: Work) -> Non
 
 
 def test_more_rows_cost_only_what_is_new(tmp_path: Path, work: Work) -> None:
-    out, log, few = tmp_path / "run", tmp_path / "log", ROWS // 2
-    with teacher(tmp_path, 0.2) as asked:
-        command = ["run", *synth_command(work.source, asked.server.url, out)[1:]]
-        ran = avar(*command, "--set", f"source.limit={few}", "--json")
+    out, few = tmp_path / "run", ROWS // 2 + 5
+    with teacher(tmp_path, 0.02) as asked:
+        command = ["run", *synth_command(work.source, asked.server.url, out)[1:], "--json"]
+        ran = avar(*command, "--set", f"source.limit={few}")
         assert ran.code == 0, ran.err
         assert ran.last_json["problems"] == few
-        before = asked.traffic.read().arrivals.total()
+        assert asked.requests == 3 * (few - 2)
+        ran = avar(*command)
+        assert ran.code == 0, ran.err
+        assert asked.traffic.read().arrivals.total() == 3 * PROBLEMS, "something was asked twice"
+    assert read_shards(out) == work.shards
+
+
+def test_a_table_that_grew_may_be_interrupted_and_curated(tmp_path: Path, work: Work) -> None:
+    source, out, log = tmp_path / "source", tmp_path / "run", tmp_path / "log"
+    shutil.copytree(work.source, source)
+    rows = (source / "items.jsonl").read_text().splitlines(keepends=True)
+    (source / "items.jsonl").write_text("".join(rows[:PARTITION]))
+    with teacher(tmp_path, 0.2) as asked:
+        command = synth_command(source, asked.server.url, out)
+        assert avar(*command).code == 0
+        before = asked.requests
+        (source / "items.jsonl").write_text("".join(rows))
         with started(command, log) as run:
             require(lambda: asked.requests >= before + 4 * IN_FLIGHT, run, log)
             stop(run, signal.SIGINT)
-        part = avar("curate", out, "--json")
-        assert part.code == 0, part.err
-        assert few <= part.last_json["drafts"] < ROWS, "what was done before the interruption is still there"
-        ran = avar(*command, "--json")
+        ran = avar("curate", out, "--json")
         assert ran.code == 0, ran.err
-        assert asked.traffic.read().arrivals.total() == 3 * PROBLEMS, "something was asked twice"
+        assert PARTITION < ran.last_json["drafts"] < ROWS
+        assert "not finished" in ran.err
+        assert avar(*command).code == 0
+        assert avar("curate", out).code == 0
     assert read_shards(out) == work.shards
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from schemas.config import Recipe, parse_recipe
 from schemas.errors import ConfigError, ShardError
-from schemas.records import SourceFault, rejected_at_source
+from schemas.records import Evidence, EvidenceFault, SourceFault, rejected_at_source
 from schemas.runs import (
     discard_failed,
     discard_stale,
@@ -38,8 +38,9 @@ def recipe(**changes: object) -> Recipe:
 
 
 def start(root: Path, **changes: object) -> None:
-    """A run with one finished partition."""
+    """A run with one finished partition and a journal."""
     with open_run(root, recipe(**changes), PROMPTS):
+        (root / "journal.sqlite").touch()
         write_partition(root, 0, partition_fingerprint([problem(0)]), [draft(0)])
 
 
@@ -84,6 +85,19 @@ def test_a_run_may_go_on_with_more_rows_and_other_settings(
         pass
 
 
+def test_a_run_whose_journal_is_gone_keeps_its_drafts_and_its_recipe(tmp_path: Path) -> None:
+    start(tmp_path)
+    (tmp_path / "journal.sqlite").unlink()
+    with (
+        pytest.raises(ConfigError, match=r"the journal of their answers is not at"),
+        open_run(tmp_path, recipe(anchor={"temperature": 0.1}), PROMPTS),
+    ):
+        pass
+    assert load_run_recipe(tmp_path) == recipe()
+    with open_run(tmp_path, recipe(), PROMPTS):
+        pass
+
+
 # ------------------------------------------------------------------------------- what drafts are made with
 
 
@@ -122,7 +136,9 @@ def test_only_partitions_with_rows_that_failed_at_a_teacher_are_drafted_again(tm
     lost = rejected_at_source(index=1, source="s", row="1", reason=SourceFault.NO_ANSWER, detail="none")
     write_partition(tmp_path, 0, "f", [draft(0), lost])
     write_partition(tmp_path, 1, "f", [draft(2), failed_draft(3)])
-    assert discard_failed(tmp_path) == 1
+    fault = EvidenceFault(part="judge", reason="teacher_refused", detail="no")
+    write_partition(tmp_path, 2, "f", [draft(4, evidence=Evidence(faults=(fault,)))])
+    assert discard_failed(tmp_path) == 2
     assert [row["index"] for row in iterate_drafts(tmp_path)] == [0, 1]
 
 
