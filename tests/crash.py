@@ -49,6 +49,7 @@ class Result:
     """What became of a run that was killed again and again.
 
     Attributes:
+        goes, torn: as in `Crashing`.
         requests: distinct ones that came to the servers.
         repeated: arrivals beyond the first of each.
         allowed: requests in flight at the kills, one by one.
@@ -57,6 +58,7 @@ class Result:
 
     kills: Sequence[Kill]
     goes: int
+    torn: int
     requests: int
     repeated: int
     allowed: int
@@ -70,7 +72,7 @@ class Result:
 
     def to_dict(self) -> dict[str, object]:
         """For JSON."""
-        numbers = {name: getattr(self, name) for name in ("goes", "requests", "repeated", "allowed")}
+        numbers = {name: getattr(self, name) for name in ("goes", "torn", "requests", "repeated", "allowed")}
         kinds = Counter(kill.kind for kill in self.kills)
         seconds = round(self.seconds, 1)
         return {
@@ -150,6 +152,7 @@ def crash(kills: int, seed: int, rows: int, faults: float = 0.0) -> Result:
     return Result(
         kills=crashing.kills,
         goes=crashing.goes,
+        torn=crashing.torn,
         requests=len(traffic.arrivals),
         repeated=traffic.arrivals.total() - len(traffic.arrivals),
         allowed=sum(len(kill.in_flight) for kill in crashing.kills),
@@ -202,8 +205,8 @@ def _print(result: Result) -> None:
     for kill in result.kills:
         print(f"{kill.kind:<8}{kill.after_s:8.2f} s{kill.asked:6} asked{len(kill.in_flight):5} in flight")
     print(
-        f"{len(result.kills)} kills, {result.busy_kills} with requests in flight; "
-        f"{result.requests} requests, "
+        f"{len(result.kills)} kills, {result.busy_kills} with requests in flight, "
+        f"{result.torn} with a torn shard; {result.requests} requests, "
         f"{result.repeated} repeated, {result.allowed} allowed; {result.seconds:.0f} s"
     )
     print("\n".join(result.broken) or "no promise broken")

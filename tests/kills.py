@@ -51,6 +51,8 @@ class Crashing:
 
     Attributes:
         total: requests that the whole work takes.
+        goes: how often the command was started.
+        torn: kills of the flow that left a shard half written.
     """
 
     command: list[str]
@@ -62,6 +64,7 @@ class Crashing:
     draw: random.Random
     total: int
     goes: int = 0
+    torn: int = 0
     kills: list[Kill] = field(default_factory=list)
 
     def run(self, kinds: Sequence[str]) -> None:
@@ -127,6 +130,7 @@ class Crashing:
         self._process.send_signal(signal.SIGKILL)
         after_s = time.monotonic() - self._since
         self._process.wait()
+        self.torn += self._is_writing()
         while self.server.stats()["in_flight"]:  # until it has noticed that nobody listens
             time.sleep(0.005)
         lost = self.traffic.read().asked - set(self.answered.read(self.out))

@@ -10,7 +10,7 @@ from tests.kills import Kill, plan_kills
 
 @pytest.mark.slow
 def test_after_five_kills_everything_is_as_if_there_had_been_none() -> None:
-    result = crash(kills=5, seed=3, rows=150)
+    result = crash(kills=5, seed=3, rows=100)
     assert not result.broken
     assert len(result.kills) == 5
     assert {"flow", "server"} <= {kill.kind for kill in result.kills}

@@ -16,6 +16,7 @@ from schemas.errors import TeacherError
 from schemas.records import Draft, Image, Problem, SourceFault, rejected_at_source
 from synth.engine import Engine, UnfinishedError, open_engine
 from synth.journal import Journal
+from synth.seeds import derive_seed
 from tests.rows import png, problem
 from tests.stub_teacher import StubTeacher, ok, refusal
 
@@ -80,8 +81,6 @@ def test_a_slow_row_holds_up_no_other(tmp_path: Path) -> None:
         if slow:
             await release.wait()
         return ok("A text.")
-
-    from synth.seeds import derive_seed
 
     items = [marked(index) for index in range(12)]
     slow_seed = derive_seed(0, items[0].id, "describe", 0)
@@ -283,6 +282,20 @@ def test_a_teacher_that_is_wrong_ends_all_rows(tmp_path: Path) -> None:
 
     _, stub = drive(work, tmp_path, refusal(401, "who are you"))
     assert len(stub.requests) <= 8
+
+
+def test_an_answer_of_50_mb_is_its_own_rows_failure_and_nobody_elses(tmp_path: Path) -> None:
+    items = [marked(index) for index in range(3)]
+    big = derive_seed(0, items[1].id, "reason", 0)
+
+    async def answer(request: Asked) -> Any:
+        return (200, b"x" * 50_000_000, {}) if request["seed"] == big else ok("A text.")
+
+    async def work(engine: Engine, stub: StubTeacher) -> list[Draft]:
+        return await engine.draft(items)
+
+    drafts, _ = drive(work, tmp_path, answer)
+    assert [draft.failure.reason if draft.failure else "" for draft in drafts] == ["", "answer_too_large", ""]
 
 
 def test_each_stage_has_the_teacher_it_names(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_nothing_is_left_behind(tmp_path: Path, ending: signal.Signals, code: in
     assert wait_for(lambda: not alive(children), 5), alive(children)
     if ending is not signal.SIGKILL:
         assert err.strip().splitlines()[-1].startswith("avar: stopped")
+    assert ("Ctrl-C again stops at once" in err) == (ending is signal.SIGINT)
     assert "Traceback" not in err
 
 
