@@ -9,6 +9,7 @@ Importing this module sets Prefect's environment; import it before anything that
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -42,6 +43,7 @@ def prefect_server(log: Path) -> Iterator[str]:
     Yields: the API's URL.
     Raises: FlowError: no server answers.
     """
+    _import_prefect()
     given = os.environ.get("PREFECT_API_URL")
     if given:
         _require_answer(given)
@@ -57,6 +59,24 @@ def prefect_server(log: Path) -> Iterator[str]:
         stack.enter_context(_prefect_uses(url, home))
         stack.enter_context(_termination_as_interrupt())
         yield url
+
+
+def _import_prefect() -> None:
+    """Imports Prefect with Ctrl-C and SIGTERM held back until that is done.
+
+    It dumps its settings on the way, and pydantic makes an error of its own out of an interrupt in there.
+    """
+    heard: list[int] = []
+    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in ours:
+        signal.signal(number, lambda number, _: heard.append(number))
+    try:
+        importlib.import_module("prefect.main")
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+    if heard:
+        raise KeyboardInterrupt
 
 
 def _require_answer(url: str) -> None:

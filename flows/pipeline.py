@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Collection, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,14 @@ from flows.orchestra import prefect_server
 from flows.progress import step
 from schemas.config import EMBEDDED, Recipe, TeacherSettings
 from schemas.errors import ConfigError, InterruptedRunError
-from schemas.runs import count_drafts, note_models, open_curation, open_run
+from schemas.runs import (
+    begin_synthesis,
+    count_drafts,
+    note_models,
+    open_curation,
+    open_run,
+    synthesis_stamp,
+)
 from synth.prompts import prompt_hashes
 from synth.sources import count_source
 
@@ -100,11 +107,12 @@ def _require_finished(outcome: Outcome, out: Path) -> None:
 @contextmanager
 def _taken(recipe: Recipe, out: Path, options: SynthesisOptions, total: int) -> Iterator[tuple[Recipe, Plan]]:
     """The run's folder and the servers it needs; what an interruption leaves is said with it."""
-    check_keys(recipe)
-    prompts = prompt_hashes(recipe.questions)
     asked = options.asked(recipe)
+    check_keys(recipe, asked)
+    prompts = prompt_hashes(recipe.questions)
     try:
         with open_run(out, recipe, prompts), _servers(recipe, out, asked) as (resolved, models):
+            begin_synthesis(out, recipe, synthesis_stamp(recipe, prompts, models))
             yield resolved, _plan(prompts, models, total, asked, options)
     except (KeyboardInterrupt, CancelledError) as error:
         raise InterruptedRunError(
@@ -161,17 +169,19 @@ def _servers(
         if any(EMBEDDED in teacher.urls for teacher in recipe.teachers.values()):
             url = stack.enter_context(serve_child("embedded", out / LOGS / "teacher.log"))
             resolved = _with_url(recipe, url)
-        models = note_models(out, run_async(find_models(resolved, asked)))
+        named = {name: teacher.model for name, teacher in resolved.teachers.items() if teacher.model}
+        models = note_models(out, named | run_async(find_models(resolved, asked)))
         stack.enter_context(prefect_server(out / LOGS / "prefect.log"))
         yield resolved, models
 
 
-def check_keys(recipe: Recipe) -> None:
-    """Raises: ConfigError: a teacher's key is not in the environment."""
+def check_keys(recipe: Recipe, asked: Collection[str] | None) -> None:
+    """Raises: ConfigError: the key of a teacher that is asked is not in the environment."""
     from synth.server import Server
 
-    for settings in recipe.teachers.values():
-        Server(settings.urls[0], settings)
+    for name, settings in recipe.teachers.items():
+        if asked is None or name in asked:
+            Server(settings.urls[0], settings)
 
 
 def _with_url(recipe: Recipe, url: str) -> Recipe:

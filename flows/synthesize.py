@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 from prefect import flow, task
@@ -27,13 +27,13 @@ from schemas.config import Recipe
 from schemas.records import Draft, Problem, Status
 from schemas.runs import (
     discard_failed,
-    discard_stale,
     finish_synthesis,
     journal_path,
     partition_done,
     partition_fingerprint,
     read_manifest,
     read_partition,
+    reopen_synthesis,
     synthesis_stamp,
     update_manifest,
     write_partition,
@@ -100,6 +100,7 @@ class _Synthesis:
     stamp: str
     engine: Engine
     published: PublishedProgress
+    total: int
     rows: dict[int, int] = field(default_factory=dict)
     done: int = 0
     waiting: Counter[str] = field(default_factory=Counter)
@@ -110,10 +111,11 @@ class _Synthesis:
         note(self.load())
         advance()
 
-    def load(self) -> str:
-        """How busy the teachers are, in words."""
+    def load(self, *, with_urls: bool = True) -> str:
+        """How busy the teachers are, in words; what Prefect keeps names no address."""
         engine = self.engine
-        away = f", no answer from {', '.join(engine.away)}" if engine.away else ""
+        names = ", ".join(engine.away) if with_urls else f"{len(engine.away)} servers"
+        away = f", no answer from {names}" if engine.away else ""
         return f"{engine.in_flight} of {engine.level} in flight, {engine.ledger.retries} retries{away}"
 
 
@@ -127,10 +129,8 @@ async def synthesize(recipe: Recipe, root: Path, plan: Plan) -> Outcome:
     Raises: TeacherError, SourceError, ShardError: the run stops; what was answered is kept.
     """
     hear_termination()
-    path = journal_path(root, recipe)
     stamp = synthesis_stamp(recipe, plan.prompts, plan.models)
-    discard_stale(root, stamp, path)
-    with Journal(path) as journal:
+    with Journal(journal_path(root, recipe)) as journal:
         if plan.retry_failed:
             journal.forget_refusals()
             discard_failed(root)
@@ -143,7 +143,7 @@ async def synthesize(recipe: Recipe, root: Path, plan: Plan) -> Outcome:
             claims=find_claims,
         ) as engine:
             published = PublishedProgress(plan.total)
-            outcome = await _run(recipe, _Synthesis(root, stamp, engine, published))
+            outcome = await _run(recipe, _Synthesis(root, stamp, engine, published, plan.total))
     return outcome
 
 
@@ -178,26 +178,26 @@ async def _run_partitions(recipe: Recipe, synthesis: _Synthesis) -> None:
     """Runs every partition of the source, as many at once as keep the teachers busy."""
     engine = synthesis.engine
     limit = asyncio.Semaphore(partitions_at_once(recipe))
+    begun = 0
     try:
         async with asyncio.TaskGroup() as group:
-            async for number, items in _partitions(recipe):
+            async for number, items in _partitions(recipe, engine):
                 await limit.acquire()
-                if engine.stopped:
-                    synthesis.stopped += len(items)
-                elif not engine.tally.beyond(_index(items[0])):
-                    running = group.create_task(_run_partition(number, items, synthesis))
-                    running.add_done_callback(lambda _: limit.release())
-                    continue
-                limit.release()
-                if engine.tally.cut is not None:
-                    return
+                if engine.stopped or engine.tally.beyond(_index(items[0])):
+                    break
+                begun += len(items)
+                running = group.create_task(_run_partition(number, items, synthesis))
+                running.add_done_callback(lambda _: limit.release())
     except BaseExceptionGroup as errors:
         raise telling_error(errors) from errors
+    if engine.stopped and engine.tally.cut is None:
+        synthesis.stopped += synthesis.total - begun  # what is not begun is not even read
 
 
-async def _partitions(recipe: Recipe) -> AsyncIterator[tuple[int, list[Item]]]:
+async def _partitions(recipe: Recipe, engine: Engine) -> AsyncIterator[tuple[int, list[Item]]]:
     """The source in order, cut into partitions; read in a thread, since it opens every image."""
     source: Iterator[Item] = read_source(recipe.source, recipe.seed)
+    source = takewhile(lambda _: not engine.stopped, source)
     number = 0
     while items := await asyncio.to_thread(lambda: list(islice(source, recipe.partition_size))):
         yield number, items
@@ -216,10 +216,11 @@ async def _run_partition(number: int, items: list[Item], synthesis: _Synthesis) 
         synthesis.rows[number] = len(drafts)
         advance(len(items), "already drafted", earlier=True)
     else:
+        reopen_synthesis(synthesis.root)
         name = f"partition-{number:05d}"
         await synthesize_partition.with_options(task_run_name=name)(number, fingerprint, items, synthesis)
     synthesis.done += len(items)
-    await synthesis.published.publish(synthesis.done, synthesis.load())
+    await synthesis.published.publish(synthesis.done, synthesis.load(with_urls=False))
 
 
 @task(name="synthesize-partition", cache_policy=NO_CACHE, persist_result=False)

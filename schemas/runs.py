@@ -65,7 +65,8 @@ def open_run(root: Path, recipe: Recipe, prompts: Mapping[str, str]) -> Iterator
     with _locked(root):
         _require_free(root, recipe)  # somebody may have been quicker
         _remove_leftovers(root)
-        write_text(root / RECIPE_FILE, dump_recipe(recipe))  # first: it makes the folder a run
+        if not (root / RECIPE_FILE).is_file():  # it makes the folder a run
+            write_text(root / RECIPE_FILE, dump_recipe(recipe))
         _start_manifest(root, prompts)
         yield
 
@@ -183,8 +184,18 @@ def synthesis_stamp(recipe: Recipe, prompts: Mapping[str, str], models: Mapping[
     Returns: 32 hexadecimal digits.
     """
     asked = {name: models.get(name, "") for name in recipe.questions}
-    made_with = [recipe.synthesis_key(), dict(sorted(prompts.items())), asked]
+    key = {name: value for name, value in recipe.synthesis_key().items() if name != "source"}
+    made_with = [key, dict(sorted(prompts.items())), asked]
     return hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def begin_synthesis(root: Path, recipe: Recipe, stamp: str) -> None:
+    """Makes this the recipe of the run's drafts, now that its teachers have been found.
+
+    Raises: ConfigError: drafts would have to be made anew, and the journal is gone.
+    """
+    discard_stale(root, stamp, journal_path(root, recipe))
+    write_text(root / RECIPE_FILE, dump_recipe(recipe))
 
 
 def discard_stale(root: Path, stamp: str, journal: Path) -> int:
@@ -201,7 +212,7 @@ def discard_stale(root: Path, stamp: str, journal: Path) -> int:
     for path in stale:
         path.unlink()
     if stale:
-        _reopen_synthesis(root)
+        reopen_synthesis(root)
     return len(stale)
 
 
@@ -225,7 +236,7 @@ def discard_failed(root: Path) -> int:
             path.unlink()
             removed += 1
     if removed:
-        _reopen_synthesis(root)
+        reopen_synthesis(root)
     return removed
 
 
@@ -233,9 +244,11 @@ def _failed_at_teacher(row: Mapping[str, Any]) -> bool:
     return row["status"] == Status.FAILED and row["stage"] != Stage.SOURCE
 
 
-def _reopen_synthesis(root: Path) -> None:
-    manifest = {k: v for k, v in read_manifest(root).items() if k not in {"partitions", "drafts"}}
-    write_json(root / MANIFEST_FILE, manifest)
+def reopen_synthesis(root: Path) -> None:
+    """Notes that partitions are drafted anew, or added to a run that was finished."""
+    if synthesis_finished(root):
+        manifest = {k: v for k, v in read_manifest(root).items() if k not in {"partitions", "drafts"}}
+        write_json(root / MANIFEST_FILE, manifest)
 
 
 def _first_difference(old: Any, new: Any, path: str = "") -> str:
@@ -376,9 +389,8 @@ def finish_synthesis(root: Path, partitions: Sequence[int]) -> None:
 
     Args:
         partitions: rows of each partition, in order.
-    Raises: ShardError: the folder holds shards of partitions that the source no longer has.
     """
-    require_no_more_shards(root, len(partitions))
+    remove_surplus(root, len(partitions))
     update_manifest(root, drafts=sum(partitions), partitions=list(partitions))
 
 
@@ -407,13 +419,11 @@ def require_whole(root: Path) -> None:
             )
 
 
-def require_no_more_shards(root: Path, partitions: int) -> None:
-    """Raises: ShardError: the folder holds shards of partitions that the source no longer has."""
-    surplus = [path for path in draft_shards(root) if path >= partition_path(root, partitions)]
-    if surplus:
-        raise ShardError(
-            f"{surplus[0]}: the source has fewer rows than when this was made; choose another --out"
-        )
+def remove_surplus(root: Path, partitions: int) -> None:
+    """Removes shards of partitions that the source no longer has; their answers stay in the journal."""
+    for path in _shard_paths(root):
+        if path >= partition_path(root, partitions):
+            path.unlink()
 
 
 def draft_shards(root: Path) -> list[Path]:

@@ -180,8 +180,12 @@ class DatasetWriter:
             if folder.exists() and not (folder / STATE_FILE).is_file():
                 raise ShardError(f"{folder}: not a split that avar wrote; choose another --out")
         shutil.rmtree(self._staging, ignore_errors=True)
-        for split in SPLITS:
-            self._start_shard(split)
+        try:
+            for split in SPLITS:
+                self._start_shard(split)
+        except BaseException as error:  # `__exit__` is not called where this raises
+            self._abandon(error)
+            raise
         return self
 
     def write(self, split: str, row: Mapping[str, Any]) -> None:

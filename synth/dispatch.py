@@ -12,6 +12,7 @@ import heapq
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -24,6 +25,10 @@ _METRICS_S = 1.0
 
 class StoppedError(Exception):
     """No further call is made: the run is being ended, and this call was not begun."""
+
+
+class OutageError(TeacherError):
+    """No server of a lane has answered for too long: nothing is waited for any more."""
 
 
 class Lane:
@@ -39,6 +44,7 @@ class Lane:
         self.outage_s = outage_s
         self.name = name
         self.waiting: list[tuple[int, int, asyncio.Future[Server]]] = []
+        self.given_up = ""  # why nothing waits any more, until a server is back
 
     @property
     def room(self) -> int:
@@ -69,6 +75,7 @@ class Dispatcher:
         self.on_room = on_room or (lambda: None)
         self.lanes: list[Lane] = []
         self.stopped = False
+        self._stopping = asyncio.Event()
         self.resting = 0
         self.servers: set[Server] = set()
         self._number = count()
@@ -100,11 +107,13 @@ class Dispatcher:
         Args:
             order: calls of a lower order go first.
         Raises:
-            TeacherError: no server of the lane has answered for `outage_s`.
+            OutageError: no server of the lane has answered for `outage_s`.
             StoppedError: `stop` was called.
         """
         if self.stopped:
             raise StoppedError
+        if lane.given_up:
+            raise OutageError(TeacherFault.UNREACHABLE, lane.given_up)
         if not lane.waiting and (server := lane.least_busy()) is not None:
             server.in_flight += 1
             return server
@@ -127,7 +136,8 @@ class Dispatcher:
         self.resting += 1
         self.on_room()
         try:
-            await asyncio.sleep(seconds)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), seconds)
         finally:
             self.resting -= 1
 
@@ -153,6 +163,7 @@ class Dispatcher:
     def stop(self) -> None:
         """Lets calls that were sent come to their end, and sends no more."""
         self.stopped = True
+        self._stopping.set()
         for lane in self.lanes:
             for _, _, future in lane.waiting:
                 if not future.done():
@@ -193,6 +204,9 @@ class Dispatcher:
                 break
         server.up = True
         server.forget_images()
+        for lane in self.lanes:
+            if server in lane.servers:
+                lane.given_up = ""
         self.serve(server)
 
     async def _give_up(self, lane: Lane) -> None:
@@ -203,13 +217,13 @@ class Dispatcher:
             if any(server.up for server in lane.servers):
                 return
         names = ", ".join(server.url for server in lane.servers)
-        message = (
+        lane.given_up = (
             f"no teacher at {names} for {lane.outage_s:g} s (teacher.outage_s): is the server running? "
             "What was answered is kept; the same command goes on"
         )
         for _, _, future in lane.waiting:
             if not future.done():
-                future.set_exception(TeacherError(TeacherFault.UNREACHABLE, message))
+                future.set_exception(OutageError(TeacherFault.UNREACHABLE, lane.given_up))
         lane.waiting.clear()
 
     async def _watch_queue(self, server: Server) -> None:

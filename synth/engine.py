@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from schemas.config import Recipe, TeacherSettings
 from schemas.records import Draft, Problem
@@ -140,9 +141,6 @@ class Engine:
                 return
             except StoppedError:
                 return
-            finally:
-                self.admission.leave()
-                self._running.pop(item.index, None)
             if progress:
                 progress(results[item.index])
 
@@ -157,12 +155,22 @@ class Engine:
                             progress([item])
                     elif self.tally.beyond(item.index) or not await self.admission.enter(item.index):
                         break
+                    elif self.tally.beyond(item.index):  # cut while it waited
+                        self.admission.started()
+                        self.admission.leave()
+                        break
                     else:
                         task = group.create_task(finish(item, partners.get(item.index)))
                         self._running[item.index] = task
+                        task.add_done_callback(partial(self._ended, item.index))
         except BaseExceptionGroup as errors:
             raise telling_error(errors) from errors
         return await self._collect(items, results, waiting)
+
+    def _ended(self, index: int, _: object) -> None:
+        """A row's task is over, one that was cancelled before its first step included."""
+        self._running.pop(index, None)
+        self.admission.leave()
 
     async def _collect(
         self, items: Sequence[Problem | Draft], results: Mapping[int, list[Draft]], waiting: Counter[str]
@@ -171,9 +179,10 @@ class Engine:
         missing = [index for index in indices if index not in results and not self.tally.beyond(index)]
         kept = [draft for index in indices for draft in results.get(index, ())]
         if missing:
+            self.tally.abandon()
             raise UnfinishedError(kept, waiting, len(missing) - waiting.total())
-        if indices:
-            await self.tally.settled(indices[-1])
+        if indices and not await self.tally.settled(indices[-1]):
+            raise UnfinishedError(kept, {}, 0)  # whether it is beyond the cut, an earlier partition would say
         return [draft for draft in kept if not self.tally.beyond(draft.problem.index)]
 
     async def _finish(self, problem: Problem, swap: Problem | None) -> list[Draft]:
@@ -308,7 +317,7 @@ async def open_engine(
         found = {name: teacher.model for name, teacher in connected.items()}
         known = {
             name: (model, recipe.teachers[name].revision)
-            for name, model in {**named, **(models or {}), **found}.items()
+            for name, model in {**(models or {}), **named, **found}.items()
             if name in recipe.teachers
         }
         stack.enter_context(rare_collections())

@@ -56,6 +56,8 @@ class Journal:
         self._waiting: list[asyncio.Future[None]] = []
         self._syncing: Future[None] | None = None
         self._sync_due: asyncio.TimerHandle | None = None
+        self._failure: ShardError | None = None
+        self._open = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-sync")
 
     def __enter__(self) -> Journal:
@@ -65,6 +67,7 @@ class Journal:
             self._require_journal()
             self._database.execute("pragma journal_mode = wal")
             self._database.executescript(f"{_SCHEMA} pragma user_version = {VERSION};")
+        self._open = True
         return self
 
     def _connect(self) -> sqlite3.Connection:
@@ -80,6 +83,7 @@ class Journal:
         if self._sync_due is not None:
             self._sync_due.cancel()
         self._thread.shutdown()
+        self._open = False
         with self._errors():
             self._flush()
             self._database.close()  # the last one to close puts the log into the file
@@ -95,7 +99,8 @@ class Journal:
         with self._errors():
             found = self._database.execute("select size, entry from answers where key = ?", (key,))
             row = found.fetchone()
-        return None if row is None else orjson.loads(_CODEC.decompress(row[1], row[0], asbytes=True))
+            # pyarrow tells of damage by OSError, orjson by ValueError.
+            return None if row is None else orjson.loads(_CODEC.decompress(row[1], row[0], asbytes=True))
 
     async def put(
         self, key: bytes, *, stage: str, model: str, request: bytes, outcome: bytes, fault: str = ""
@@ -138,19 +143,44 @@ class Journal:
 
         Raises: ShardError: the last time failed.
         """
-        if self._syncing is not None and self._syncing.done():
-            self._syncing.result()
+        if self._failure is not None:
+            raise self._failure
         if self._sync_due is None:
             self._sync_due = asyncio.get_running_loop().call_later(_SYNC_S, self._start_sync)
 
     def _start_sync(self) -> None:
         self._sync_due = None
+        if self._syncing is not None and not self._syncing.done():
+            self._sync_due = asyncio.get_running_loop().call_later(_SYNC_S, self._start_sync)
+            return
+        loop = asyncio.get_running_loop()
         self._syncing = self._thread.submit(self._sync)
+
+        def finish(_: object) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._finish_log)
+
+        self._syncing.add_done_callback(finish)
+
+    def _finish_log(self) -> None:
+        """Copies the few rows that were committed meanwhile: a log that never ends is never begun anew."""
+        if self._open:
+            try:
+                self._checkpoint(self._database)
+            except ShardError as error:
+                self._failure = error
+
+    def _checkpoint(self, database: sqlite3.Connection) -> None:
+        with self._errors():
+            database.execute("pragma wal_checkpoint(passive)")
 
     def _sync(self) -> None:
         """Copies the log into the file; SQLite forces both to the disk on the way."""
-        with self._errors(), closing(self._connect()) as database:
-            database.execute("pragma wal_checkpoint(passive)")
+        try:
+            with self._errors(), closing(self._connect()) as database:
+                self._checkpoint(database)
+        except ShardError as error:
+            self._failure = error
 
     def _flush(self) -> None:
         if not self._pending:
@@ -182,6 +212,6 @@ class Journal:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ValueError) as error:
             hint = "free some space" if "full" in str(error) else "name another file with `journal:`"
             raise ShardError(f"{self.path}: the journal cannot be used ({error}); {hint}") from error

@@ -19,14 +19,18 @@ MAX_ANSWER_BYTES = 8 * 2**20  # a longer body is not an answer
 
 _FAULTS = {
     401: TeacherFault.UNAUTHORIZED,
+    402: TeacherFault.UNAUTHORIZED,  # no credit left
     403: TeacherFault.UNAUTHORIZED,
     404: TeacherFault.UNKNOWN_MODEL,
     408: TeacherFault.TIMEOUT,
+    409: TeacherFault.BROKEN,
+    421: TeacherFault.BROKEN,
+    425: TeacherFault.BROKEN,
     429: TeacherFault.OVERLOADED,
     503: TeacherFault.OVERLOADED,
 }
 _HINTS = {
-    TeacherFault.UNAUTHORIZED: "name the key's environment variable in teacher.api_key_env",
+    TeacherFault.UNAUTHORIZED: "check teacher.url, and the key that teacher.api_key_env names",
     TeacherFault.UNKNOWN_MODEL: "check teacher.url and teacher.model",
 }
 # Servers have no code for these; the words are vLLM's, SGLang's and OpenAI's.
@@ -34,6 +38,7 @@ _TOO_LONG = re.compile(
     r"context.?length|max(imum)?[ _](model|context|sequence|input)|too long|longer than", re.IGNORECASE
 )
 _ABOUT_IMAGE = re.compile(r"\b(image|picture|multi-?modal|multimedia)", re.IGNORECASE)
+_BROKEN_OFF = {"abort", "error"}  # the server's doing, not the model's
 _ENGINE_DEAD = re.compile(r"EngineCore|EngineDead|engine (is |has )?(dead|died|crashed)", re.IGNORECASE)
 
 
@@ -72,6 +77,9 @@ def answer_of(body: Any, seconds: float) -> Answer:
         raise TeacherError(TeacherFault.MALFORMED, f"not a chat completion: {excerpt(body)}") from error
     if not isinstance(text, str | None) or not isinstance(finish_reason, str):
         raise TeacherError(TeacherFault.MALFORMED, f"a completion without text: {excerpt(choice)}")
+    if finish_reason in _BROKEN_OFF:
+        words = f"the server broke the answer off (finish_reason {finish_reason})"
+        raise TeacherError(TeacherFault.BROKEN, words)
     return Answer(
         text=text or "",
         reasoning=_reasoning(message),
@@ -184,10 +192,19 @@ def refusal_of(status: int, body: bytes, headers: Mapping[str, str], url: str = 
     message = f"the teacher answered {status}: {words}"
     if status >= 500 and _ENGINE_DEAD.search(words):
         return EngineDeadError(TeacherFault.BROKEN, message)
-    fault = _FAULTS.get(status) or (TeacherFault.BROKEN if status >= 500 else _refused(words))
+    fault = _FAULTS.get(status) or _fault_of(status, words)
     if fault in _HINTS:
         message = f"{url}: {message}; {_HINTS[fault]}".removeprefix(": ")
     return TeacherError(fault, message, _retry_after(headers))
+
+
+def _fault_of(status: int, words: str) -> TeacherFault:
+    if status >= 500:
+        return TeacherFault.BROKEN
+    if status >= 400:
+        return _refused(words)
+    # A redirection is a login or a wrong address; of the good ones, only 200 brings an answer.
+    return TeacherFault.UNAUTHORIZED if status >= 300 else TeacherFault.MALFORMED
 
 
 def _refused(words: str) -> TeacherFault:

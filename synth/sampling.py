@@ -57,6 +57,7 @@ class Tally:
         self._next = 0
         self._total = 0
         self._changed = asyncio.Event()
+        self._abandoned = False
 
     def done(self, index: int, accepted: int) -> None:
         """A problem has all its drafts, and so many of them were accepted."""
@@ -75,7 +76,15 @@ class Tally:
         """True for a problem after the one that completed them."""
         return self.cut is not None and index > self.cut
 
-    async def settled(self, index: int) -> None:
-        """Waits until it is known whether a problem is beyond the cut."""
+    def abandon(self) -> None:
+        """Some problem gets no drafts this time, so that nothing behind it will be settled."""
+        self._abandoned = True
+        self._changed.set()
+
+    async def settled(self, index: int) -> bool:
+        """Waits until it is known whether a problem is beyond the cut; False where it will not be."""
         while self._until is not None and self.cut is None and self._next <= index:
+            if self._abandoned:
+                return False
             await self._changed.wait()
+        return True

@@ -25,7 +25,9 @@ _CHAT = "/v1/chat/completions"
 _HELD_IMAGES = 4096  # names of images that are remembered as sent; vLLM forgets by size, sooner or later
 _METRICS_BYTES = 4 * 2**20
 _METRIC = re.compile(
-    rb"^vllm:(num_requests_running|num_requests_waiting|kv_cache_usage_perc)(?:\{[^}]*\})? ([-+.\deE]+)", re.M
+    rb"^vllm:(num_requests_running|num_requests_waiting|kv_cache_usage_perc)(?:\{[^}]*\})? "
+    rb"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)",
+    re.M,
 )
 
 
@@ -128,7 +130,8 @@ class Server:
         Raises: TeacherError: with the fault that the status, the connection or the body shows.
         """
         parts, referred = self._image_parts(request)
-        payload = request.body(parts, stream=self.settings.stream)
+        stream = self.settings.stream and not request.options.keys() & {"logprobs", "prompt_logprobs"}
+        payload = request.body(parts, stream=stream)
         started = time.perf_counter()
         try:
             body = await self._exchange("POST", self._chat_url, payload, None)
@@ -140,7 +143,7 @@ class Server:
                     raise TeacherError(TeacherFault.BROKEN, str(error)) from error
             raise
         seconds = time.perf_counter() - started
-        answer = (read_stream if self.settings.stream else read_answer)(body, seconds)
+        answer = (read_stream if stream else read_answer)(body, seconds)
         self._remember(request)
         return answer
 
@@ -195,7 +198,7 @@ class Server:
             ) as response:
                 body = await _read_body(response)
                 if response.status != 200:
-                    raise refusal_of(response.status, body, response.headers, self.url)
+                    raise refusal_of(response.status, self._without_key(body), response.headers, self.url)
                 return body
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -203,15 +206,19 @@ class Server:
                 TeacherFault.UNREACHABLE, f"no teacher at {self.url} ({reason}): is the server running?"
             ) from error
         except TimeoutError as error:
-            limit = limit_s if limit_s is not None else self.settings.timeout_s
-            raise TeacherError(
-                TeacherFault.TIMEOUT, f"no answer within {limit:g} s (teacher.timeout_s)"
-            ) from error
+            settings = f"{self.settings.timeout_s:g} s (teacher.timeout_s)"
+            limit = settings if limit_s is None else f"{limit_s:g} s"
+            raise TeacherError(TeacherFault.TIMEOUT, f"no answer within {limit}") from error
         except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError) as error:
             raise TeacherError(TeacherFault.MALFORMED, "the connection was closed in mid-answer") from error
         except aiohttp.ClientError as error:
             words = excerpt(getattr(error, "message", ""))  # str(error) may hold the server's address
             raise TeacherError(TeacherFault.MALFORMED, f"{type(error).__name__}: {words}") from error
+
+    def _without_key(self, body: bytes) -> bytes:
+        """A refusal's words without the key, which some servers repeat: they end in rows and logs."""
+        key = self._headers.get("Authorization", "").removeprefix("Bearer ").encode()
+        return body.replace(key, b"***") if key else body
 
 
 def image_part(image: Image) -> dict[str, Any]:
@@ -228,7 +235,8 @@ def _mime(image: Image) -> str:
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
-    if response.content_length is not None and response.content_length <= MAX_ANSWER_BYTES:
+    packed = "Content-Encoding" in response.headers  # its length says nothing about what it holds
+    if not packed and response.content_length is not None and response.content_length <= MAX_ANSWER_BYTES:
         return await response.read()
     chunks: list[bytes] = []
     size = 0

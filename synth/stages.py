@@ -18,9 +18,7 @@ from synth.seeds import derive_seed
 EMPTY_ANSWER = "empty_answer"
 TRUNCATED = "truncated"
 _COLUMNS = {Stage.DESCRIBE: "description", Stage.REASON: "reasoning", Stage.ANCHOR: "trace"}
-CUT_OFF = frozenset(
-    {"length", "repetition", "content_filter", "abort"}
-)  # reasons that leave a text unfinished
+CUT_OFF = frozenset({"length", "repetition", "content_filter"})  # reasons that leave a text unfinished
 
 
 class Asker(Protocol):

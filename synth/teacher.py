@@ -11,10 +11,11 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from schemas.config import TeacherSettings
 from schemas.errors import TeacherError, TeacherFault
-from synth.dispatch import Dispatcher, Lane
+from synth.dispatch import Dispatcher, Lane, OutageError
 from synth.journal import Journal
 from synth.ledger import Ledger
 from synth.replies import EngineDeadError
@@ -36,6 +37,7 @@ class Teacher:
         self._journal = journal
         self._ledger = ledger
         self._asked: dict[bytes, asyncio.Event] = {}
+        self._suspects = asyncio.Lock()
         self._jitter = random.Random()
 
     def recall(self, request: Request) -> Answer | None:
@@ -94,26 +96,38 @@ class Teacher:
 
     async def _persist(self, request: Request, order: int) -> Answer:
         patience = _Patience(self.settings, self._jitter)
+        deaths = 0
         while True:
-            server = await self._dispatcher.acquire(self.lane, order)
             try:
-                answer = await server.complete(request)
+                # One request may kill the engine each time: those that saw two deaths take turns, so that it
+                # takes no other with it.
+                async with self._suspects if deaths >= 2 else nullcontext():
+                    return await self._attempt(request, order)
+            except OutageError:
+                raise
             except TeacherError as error:
                 failure = error
-            else:
-                server.pace.answered(
-                    time.monotonic(),
-                    seconds=answer.seconds,
-                    in_flight=server.in_flight,
-                    tokens=max(answer.completion_tokens, 0),
-                )
-                return answer
-            finally:
-                self._dispatcher.release(server)
-            self._notice(server, failure)
+            deaths += isinstance(failure, EngineDeadError)
             wait_s = patience.after(failure)  # raises where there is none left
             self._ledger.retried(request.stage, request.model, failure.fault)
             await self._dispatcher.rest(wait_s)
+
+    async def _attempt(self, request: Request, order: int) -> Answer:
+        server = await self._dispatcher.acquire(self.lane, order)
+        try:
+            answer = await server.complete(request)
+            server.pace.answered(
+                time.monotonic(),
+                seconds=answer.seconds,
+                in_flight=server.in_flight,
+                tokens=max(answer.completion_tokens, 0),
+            )
+            return answer
+        except TeacherError as error:
+            self._notice(server, error)  # before its place is given to the next call
+            raise
+        finally:
+            self._dispatcher.release(server)
 
     def _notice(self, server: Server, error: TeacherError) -> None:
         """What a failure says about the server."""

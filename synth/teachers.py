@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from schemas.config import Recipe, TeacherSettings
-from schemas.errors import ConfigError, TeacherError, TeacherFault
+from schemas.errors import ConfigError, TeacherError
 from synth.server import Server
 from synth.teacher import settle_model
 
@@ -87,7 +87,7 @@ async def _find_model(settings: TeacherSettings, servers: list[Server]) -> str:
             failures.append(answer)
         else:
             served[server.url] = answer
-    wrong = [error for error in failures if error.fault is not TeacherFault.UNREACHABLE]
+    wrong = [error for error in failures if not error.transient]
     if wrong or not served:
         raise (wrong or failures)[0]
     return settle_model(settings, served)

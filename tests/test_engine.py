@@ -298,6 +298,92 @@ def test_an_answer_of_50_mb_is_its_own_rows_failure_and_nobody_elses(tmp_path: P
     assert [draft.failure.reason if draft.failure else "" for draft in drafts] == ["", "answer_too_large", ""]
 
 
+def dies_with(poison: int) -> Callable[[Asked], Awaitable[Any]]:
+    """A server whose engine dies of one request, and takes with it whatever is in flight."""
+    dead = refusal(500, "EngineCore encountered an issue. See stack trace (above) for the root cause.")
+    died = [asyncio.Event()]
+
+    async def answer(request: Asked) -> Any:
+        mine = died[0]
+        if request["seed"] == poison:
+            await asyncio.sleep(0.02)
+            died[0] = asyncio.Event()
+            mine.set()
+            return dead
+        try:
+            await asyncio.wait_for(mine.wait(), 0.1)
+        except TimeoutError:
+            return ok("A text.")
+        return dead
+
+    return answer
+
+
+def test_a_request_that_kills_the_engine_takes_no_other_row_with_it(tmp_path: Path) -> None:
+    items = [marked(index) for index in range(8)]
+    answer = dies_with(derive_seed(0, items[0].id, "describe", 0))
+
+    async def work(engine: Engine, stub: StubTeacher) -> list[Draft]:
+        return await asyncio.wait_for(engine.draft(items), 60)
+
+    drafts, _ = drive(work, tmp_path, answer, teacher={"max_in_flight": 8, "max_attempts": 4})
+    assert [draft.failure.reason if draft.failure else "" for draft in drafts] == ["teacher_error"] + [""] * 7
+
+
+def stop_soon(engine: Engine) -> None:
+    asyncio.get_running_loop().call_later(0.3, engine.stop)
+
+
+def test_a_stop_does_not_wait_for_a_pause_between_two_attempts(tmp_path: Path) -> None:
+    async def work(engine: Engine, stub: StubTeacher) -> int:
+        stop_soon(engine)
+        with pytest.raises(UnfinishedError) as unfinished:
+            await asyncio.wait_for(engine.draft([marked(0), marked(1)]), 5)
+        return unfinished.value.stopped
+
+    stopped, _ = drive(work, tmp_path, refusal(429, "later", **{"Retry-After": "30"}))
+    assert stopped == 2
+
+
+def test_a_stop_ends_every_partition_of_a_run_that_waits_for_a_goal(tmp_path: Path) -> None:
+    async def answer(request: Asked) -> Any:
+        await asyncio.sleep(0.2 if request["seed"] in slow else 0)
+        return ok("A text.")
+
+    items = [marked(index) for index in range(8)]
+    slow = {derive_seed(0, items[0].id, stage, 0) for stage in ("describe", "reason", "anchor")}
+
+    async def work(engine: Engine, stub: StubTeacher) -> Sequence[Any]:
+        stop_soon(engine)
+        both = asyncio.gather(engine.draft(items[:4]), engine.draft(items[4:]), return_exceptions=True)
+        return await asyncio.wait_for(both, 10)
+
+    ended, _ = drive(
+        work, tmp_path, answer, lambda draft: False, samples={"until": 3}, teacher={"max_in_flight": 8}
+    )
+    assert [type(result) for result in ended] == [UnfinishedError, UnfinishedError]
+
+
+def test_an_outage_ends_calls_that_were_between_two_attempts(tmp_path: Path) -> None:
+    async def go() -> None:
+        stub = StubTeacher([ok("A text."), refusal(500, "broken")])
+        with Journal(tmp_path / "j") as journal:
+            async with AsyncExitStack() as stack:
+                serving = stub.serve()
+                url = await serving.__aenter__()
+                blocks: dict[str, Any] = {"teacher": {"outage_s": 0.3}, "samples": {"n": 3}}
+                engine = await stack.enter_async_context(open_engine(recipe(url, **blocks), journal))
+                asyncio.get_running_loop().call_later(0.2, lambda: asyncio.ensure_future(_end(serving)))
+                await asyncio.wait_for(engine.draft([marked(0), marked(1)]), 30)
+
+    with pytest.raises(TeacherError, match="is the server running"):
+        asyncio.run(go())
+
+
+async def _end(context: Any) -> None:
+    await context.__aexit__(None, None, None)
+
+
 def test_each_stage_has_the_teacher_it_names(tmp_path: Path) -> None:
     async def go() -> tuple[list[Draft], list[list[str]]]:
         stubs = [StubTeacher([ok(f"By {name}.", model=name)], (name,)) for name in ("seer", "thinker")]

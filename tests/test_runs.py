@@ -11,6 +11,7 @@ from schemas.config import Recipe, parse_recipe
 from schemas.errors import ConfigError, ShardError
 from schemas.records import Evidence, EvidenceFault, SourceFault, rejected_at_source
 from schemas.runs import (
+    begin_synthesis,
     discard_failed,
     discard_stale,
     finish_synthesis,
@@ -23,7 +24,6 @@ from schemas.runs import (
     partition_path,
     read_manifest,
     read_partition,
-    require_no_more_shards,
     synthesis_finished,
     synthesis_stamp,
     write_partition,
@@ -47,8 +47,10 @@ def start(root: Path, **changes: object) -> None:
 def test_a_run_can_be_taken_again_and_keeps_its_start(tmp_path: Path) -> None:
     start(tmp_path)
     started = read_manifest(tmp_path)["started"]
-    with open_run(tmp_path, recipe(validation=0.5, train={"steps": 3}), PROMPTS):
-        pass
+    later = recipe(validation=0.5, train={"steps": 3})
+    with open_run(tmp_path, later, PROMPTS):
+        assert load_run_recipe(tmp_path).validation == 0.15, "not before its teachers are found"
+        begin_synthesis(tmp_path, later, "")
     assert read_manifest(tmp_path)["started"] == started
     assert load_run_recipe(tmp_path).validation == 0.5
 
@@ -106,6 +108,8 @@ MODELS = {"describe": "a", "reason": "a", "anchor": "a"}
 
 def test_the_stamp_changes_with_all_that_a_draft_depends_on() -> None:
     base = synthesis_stamp(recipe(), PROMPTS, MODELS)
+    longer = recipe(source={"kind": "scenes", "count": 900})
+    assert synthesis_stamp(longer, PROMPTS, MODELS) == base
     same = recipe(teacher={"url": "http://elsewhere", "max_in_flight": 7}, filters={"min_anchors": 9})
     assert synthesis_stamp(same, PROMPTS, MODELS) == base
     others = [
@@ -157,7 +161,7 @@ def test_a_folder_without_drafts_yet_may_change_its_mind(tmp_path: Path) -> None
     with open_run(tmp_path, recipe(), PROMPTS):
         pass
     with open_run(tmp_path, recipe(seed=5), PROMPTS):
-        pass
+        begin_synthesis(tmp_path, recipe(seed=5), "")
     assert load_run_recipe(tmp_path).seed == 5
 
 
@@ -238,12 +242,13 @@ def test_drafts_come_back_in_source_order(tmp_path: Path) -> None:
     assert [row["index"] for row in iterate_drafts(tmp_path)] == [0, 1, 2, 3]
 
 
-def test_shards_of_a_source_that_shrank_are_noticed(tmp_path: Path) -> None:
+def test_shards_of_rows_that_the_source_no_longer_has_are_removed(tmp_path: Path) -> None:
     write_partition(tmp_path, 0, "f", [draft(0)])
     write_partition(tmp_path, 1, "f", [draft(1)])
-    require_no_more_shards(tmp_path, 2)
-    with pytest.raises(ShardError, match="fewer rows"):
-        require_no_more_shards(tmp_path, 1)
+    finish_synthesis(tmp_path, [1, 1])
+    assert len(list(iterate_drafts(tmp_path))) == 2
+    finish_synthesis(tmp_path, [1])
+    assert [row["index"] for row in iterate_drafts(tmp_path)] == [0]
 
 
 def test_partition_names_sort_as_their_numbers(tmp_path: Path) -> None:

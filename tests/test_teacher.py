@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import time
 from dataclasses import dataclass, replace
@@ -105,7 +106,8 @@ def test_what_may_pass_is_asked_again(fault: Any) -> None:
         (refusal(422, "bad field"), TeacherFault.REFUSED, "bad field"),
         (refusal(404, "The model `x` does not exist."), TeacherFault.UNKNOWN_MODEL, "teacher.model"),
         ((401, {"error": "Unauthorized"}, {}), TeacherFault.UNAUTHORIZED, "Unauthorized"),
-        ((302, b"", {"Location": "http://127.0.0.1:9/"}), TeacherFault.REFUSED, "302"),
+        ((302, b"", {"Location": "http://127.0.0.1:9/"}), TeacherFault.UNAUTHORIZED, "302"),
+        (refusal(402, "no credit"), TeacherFault.UNAUTHORIZED, "no credit"),
         ((200, b"x" * (9 * 2**20), {}), TeacherFault.OVERSIZED, "over 8 MiB"),
     ],
 )
@@ -443,6 +445,47 @@ def test_an_image_is_sent_once_to_a_vllm_server_and_again_where_it_was_forgotten
     assert asyncio.run(run("vllm", script)) == [named, reference, reference, named]
     assert asyncio.run(run("somebody", [ok()])) == [whole] * 3
     assert asyncio.run(run("vllm", [ok()], reuse_images=False)) == [whole] * 3
+
+
+@pytest.mark.parametrize("reason", ["abort", "error"])
+def test_an_answer_that_the_server_broke_off_is_asked_for_again(reason: str) -> None:
+    asked = ask([ok("A re", reason), ok("A red circle.")])
+    assert asked.answer is not None
+    assert asked.answer.text == "A red circle."
+
+
+def test_a_compressed_answer_is_measured_by_what_it_holds() -> None:
+    bomb = gzip.compress(b'{"choices": [' + b" " * 50_000_000)
+    asked = ask([(200, bomb, {"Content-Encoding": "gzip"})])
+    assert asked.error is not None
+    assert asked.error.fault is TeacherFault.OVERSIZED
+
+
+def test_a_server_that_repeats_the_key_does_not_spread_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEACHER_KEY", "s3cret-key")
+    asked = ask([refusal(400, "bad header: Bearer s3cret-key")], api_key_env="TEACHER_KEY")
+    assert "bad header: Bearer ***" in str(asked.error)
+
+
+def test_what_asks_for_logprobs_is_not_streamed() -> None:
+    async def run() -> list[Any]:
+        stub = StubTeacher([ok()])
+        async with stub.serve() as url, asking(TeacherSettings(url=url, stream=True)) as teacher:
+            await teacher.ask("x", options={"logprobs": True, "top_logprobs": 5})
+        return [request.get("stream") for request in stub.requests]
+
+    assert asyncio.run(run()) == [None]
+
+
+def test_a_pause_that_was_asked_for_holds_for_every_call() -> None:
+    async def run() -> float:
+        stub = StubTeacher([refusal(429, "slow", **{"Retry-After": "0.5"}), ok()])
+        async with stub.serve() as url, asking(TeacherSettings(url=url, max_in_flight=1)) as teacher:
+            started = time.monotonic()
+            await asyncio.gather(teacher.ask("x"), teacher.ask("y"))
+            return time.monotonic() - started
+
+    assert asyncio.run(run()) >= 0.5
 
 
 def test_null_content_is_an_empty_text_and_not_asked_again() -> None:
