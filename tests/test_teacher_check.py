@@ -116,7 +116,7 @@ async def serve_page(status: int, body: str) -> AsyncIterator[str]:
         (401, '{"error": "Unauthorized"}', "--api-key-env"),
         (404, "<html>nothing\nhere</html>", "there is no such page (404)"),
         (502, "bad\ngateway", "502: bad gateway"),
-        (307, "", "307"),
+        (307, "", "a redirection"),
     ],
 )
 def test_what_is_no_teacher_is_one_line(status: int, body: str, words: str) -> None:

@@ -47,6 +47,13 @@ def make_row(index: int, **changes: Any) -> dict[str, Any]:
         "sample_index": 0,
         "trace": f"<think>I look at the image: {count} {colour} discs.</think><answer>{count}</answer>",
         "calls": [],
+        "evidence_blind": None,
+        "evidence_description": None,
+        "evidence_claims": None,
+        "evidence_likelihood": None,
+        "evidence_swap": None,
+        "evidence_faults": [],
+        "evidence_calls": [],
         "verdicts": [],
         "status": "accepted",
     }
