@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 REQUIRED = ("chat", "image")  # all that avar's three stages need
 _MENDS = {
-    TeacherFault.UNAUTHORIZED: "not let in (401, 403, or a redirection): check the address, and name the key's "
-    "variable with --api-key-env",
+    TeacherFault.UNAUTHORIZED: "not let in (401, 403, or a redirection): check the address, and name "
+    "the key's variable with --api-key-env",
     TeacherFault.UNKNOWN_MODEL: "there is no such page (404): is this a teacher?",
 }
 
