@@ -39,7 +39,7 @@ from tests.bench.synth_folder import measure_memory, measure_prefect
 
 CASES: dict[str, Callable[[Plan], Line]] = {
     "fixed-64": partial(measure_fixed, 64, 1500),
-    "fixed-256": partial(measure_fixed, 256, 1500),
+    "fixed-256": partial(measure_fixed, 256, 6000),
     "fixed-1024": partial(measure_fixed, 1024, 4500),
     "lognormal": partial(measure_lognormal, 64, 512),
     "faults": partial(measure_faults, 64, 500),
