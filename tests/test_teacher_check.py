@@ -179,4 +179,4 @@ def test_a_real_vllm_supports_everything_but_what_its_model_lacks(server: Server
 def test_a_real_vllm_wants_its_key(server: Server) -> None:
     ran = check(server.url, "--api-key-env", "TEACHER_KEY", environment={"TEACHER_KEY": "x"})
     assert ran.code == 1
-    assert "the key is missing or wrong (401)" in ran.err
+    assert "not let in (401, 403, or a redirection)" in ran.err
