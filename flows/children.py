@@ -3,7 +3,9 @@
 A child runs in a session of its own, so that Ctrl-C reaches avar alone and avar stops the child in order.
 It watches its parent's pid: once the parent is gone, by SIGKILL too, it exits within a quarter of a second.
 
-    python -m flows.children prefect --port 4200 --parent 1234
+A child is handed a socket that is bound already, so that nothing can take its port while it starts.
+
+    python -m flows.children prefect --socket 7 --parent 1234
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from schemas.errors import FlowError
 
@@ -31,6 +33,7 @@ READY = {"prefect": "/api/health", "embedded": "/health"}
 START_S = 90.0  # a cold disk and a first database migration included
 _STOP_S = 5.0
 _WATCH_S = 0.25
+_NOT_STARTED = 3  # as uvicorn's own command ends
 
 
 @contextmanager
@@ -55,28 +58,20 @@ def start_child(
     kind: Kind, log: Path, environment: Mapping[str, str] | None = None
 ) -> tuple[subprocess.Popen[bytes], str]:
     """Starts a server without waiting for it. Returns: the process and its base URL."""
-    port = free_port()
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "flows.children",
-        kind,
-        "--port",
-        str(port),
-        "--parent",
-        str(os.getpid()),
-    ]
-    with log.open("ab") as output:
+    with socket.socket() as own, log.open("ab") as output:
+        own.bind(("127.0.0.1", 0))
+        handed, parent = str(own.fileno()), str(os.getpid())
         child = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "flows.children", kind, "--socket", handed, "--parent", parent],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=(own.fileno(),),
             env={**os.environ, **(environment or {})},
         )
-    return child, f"http://127.0.0.1:{port}"
+        return child, f"http://127.0.0.1:{own.getsockname()[1]}"
 
 
 def stop_child(child: subprocess.Popen[bytes], limit_s: float = _STOP_S) -> None:
@@ -88,13 +83,6 @@ def stop_child(child: subprocess.Popen[bytes], limit_s: float = _STOP_S) -> None
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-
-
-def free_port() -> int:
-    """A loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Path, limit_s: float = START_S) -> None:
@@ -145,30 +133,36 @@ def _watch(parent: int) -> None:
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()
 
 
-def _run_prefect(port: int) -> None:
-    import uvicorn
+def _prefect_app() -> Any:
     from prefect.server.api.server import create_app
 
-    uvicorn.run(create_app(), host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
+    return create_app()
 
 
-def _run_embedded(port: int) -> None:
-    import uvicorn
-
+def _embedded_app() -> Any:
     from synth.embedded import app
 
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
+    return app
+
+
+def _serve(app: Any, own: socket.socket) -> None:
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+    server.run(sockets=[own])
+    if not server.started:
+        sys.exit(_NOT_STARTED)
 
 
 def _main() -> None:
-    runners: dict[str, Callable[[int], None]] = {"prefect": _run_prefect, "embedded": _run_embedded}
+    apps: dict[str, Callable[[], Any]] = {"prefect": _prefect_app, "embedded": _embedded_app}
     parser = argparse.ArgumentParser(prog="python -m flows.children")
-    parser.add_argument("kind", choices=sorted(runners))
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("kind", choices=sorted(apps))
+    parser.add_argument("--socket", type=int, required=True, help="descriptor of a bound socket")
     parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args()
     _watch(arguments.parent)
-    runners[arguments.kind](arguments.port)
+    _serve(apps[arguments.kind](), socket.socket(fileno=arguments.socket))
 
 
 if __name__ == "__main__":

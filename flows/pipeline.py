@@ -112,8 +112,9 @@ def _taken(recipe: Recipe, out: Path, options: SynthesisOptions, total: int) -> 
     prompts = prompt_hashes(recipe.questions)
     try:
         with open_run(out, recipe, prompts), _servers(recipe, out, asked) as (resolved, models):
-            begin_synthesis(out, recipe, synthesis_stamp(recipe, prompts, models))
-            yield resolved, _plan(prompts, models, total, asked, options)
+            stamp = synthesis_stamp(recipe, prompts, models)
+            begin_synthesis(out, recipe, stamp)
+            yield resolved, _plan(stamp, models, total, asked, options)
     except (KeyboardInterrupt, CancelledError) as error:
         raise InterruptedRunError(
             f"stopped; every answer is kept in {out}, the same command goes on from there"
@@ -121,7 +122,7 @@ def _taken(recipe: Recipe, out: Path, options: SynthesisOptions, total: int) -> 
 
 
 def _plan(
-    prompts: Mapping[str, str],
+    stamp: str,
     models: Mapping[str, str],
     total: int,
     asked: list[str] | None,
@@ -129,7 +130,7 @@ def _plan(
 ) -> Plan:
     from flows.synthesize import Plan
 
-    return Plan(prompts=prompts, models=models, total=total, asked=asked, retry_failed=options.retry_failed)
+    return Plan(stamp=stamp, models=models, total=total, asked=asked, retry_failed=options.retry_failed)
 
 
 def _synthesize(recipe: Recipe, out: Path, plan: Plan) -> Outcome:

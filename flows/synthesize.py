@@ -24,7 +24,7 @@ from flows.interrupts import graceful_interrupts
 from flows.orchestra import hear_termination
 from flows.progress import advance, note
 from schemas.config import Recipe
-from schemas.records import Draft, Problem, Status
+from schemas.records import Draft, Problem, Status, problem_of
 from schemas.runs import (
     discard_failed,
     finish_synthesis,
@@ -34,7 +34,6 @@ from schemas.runs import (
     read_manifest,
     read_partition,
     reopen_synthesis,
-    synthesis_stamp,
     update_manifest,
     write_partition,
 )
@@ -52,14 +51,14 @@ class Plan:
     """What one go at a run is to do.
 
     Attributes:
-        prompts: question -> prompt hash.
+        stamp: what its drafts are made with (`schemas.runs.synthesis_stamp`).
         models: question -> model, those of earlier goes included.
         total: problems of the source, for the progress.
         asked: the questions that are put to teachers this time; None: all.
         retry_failed: ask again what teachers refused for good, and draft rows anew that failed at them.
     """
 
-    prompts: Mapping[str, str]
+    stamp: str
     models: Mapping[str, str]
     total: int
     asked: Collection[str] | None = None
@@ -97,10 +96,9 @@ class _Synthesis:
     """What every partition task of one go shares."""
 
     root: Path
-    stamp: str
+    plan: Plan
     engine: Engine
     published: PublishedProgress
-    total: int
     rows: dict[int, int] = field(default_factory=dict)
     done: int = 0
     waiting: Counter[str] = field(default_factory=Counter)
@@ -129,7 +127,6 @@ async def synthesize(recipe: Recipe, root: Path, plan: Plan) -> Outcome:
     Raises: TeacherError, SourceError, ShardError: the run stops; what was answered is kept.
     """
     hear_termination()
-    stamp = synthesis_stamp(recipe, plan.prompts, plan.models)
     with Journal(journal_path(root, recipe)) as journal:
         if plan.retry_failed:
             journal.forget_refusals()
@@ -143,7 +140,7 @@ async def synthesize(recipe: Recipe, root: Path, plan: Plan) -> Outcome:
             claims=find_claims,
         ) as engine:
             published = PublishedProgress(plan.total)
-            outcome = await _run(recipe, _Synthesis(root, stamp, engine, published, plan.total))
+            outcome = await _run(recipe, _Synthesis(root, plan, engine, published))
     return outcome
 
 
@@ -183,7 +180,7 @@ async def _run_partitions(recipe: Recipe, synthesis: _Synthesis) -> None:
         async with asyncio.TaskGroup() as group:
             async for number, items in _partitions(recipe, engine):
                 await limit.acquire()
-                if engine.stopped or engine.tally.beyond(_index(items[0])):
+                if engine.stopped or engine.tally.beyond(problem_of(items[0]).index):
                     break
                 begun += len(items)
                 running = group.create_task(_run_partition(number, items, synthesis))
@@ -191,7 +188,7 @@ async def _run_partitions(recipe: Recipe, synthesis: _Synthesis) -> None:
     except BaseExceptionGroup as errors:
         raise telling_error(errors) from errors
     if engine.stopped and engine.tally.cut is None:
-        synthesis.stopped += synthesis.total - begun  # what is not begun is not even read
+        synthesis.stopped += synthesis.plan.total - begun  # what is not begun is not even read
 
 
 async def _partitions(recipe: Recipe, engine: Engine) -> AsyncIterator[tuple[int, list[Item]]]:
@@ -204,15 +201,11 @@ async def _partitions(recipe: Recipe, engine: Engine) -> AsyncIterator[tuple[int
         number += 1
 
 
-def _index(item: Item) -> int:
-    return item.index if isinstance(item, Problem) else item.problem.index
-
-
 async def _run_partition(number: int, items: list[Item], synthesis: _Synthesis) -> None:
     fingerprint = partition_fingerprint(items)
     if partition_done(synthesis.root, number, fingerprint):
         drafts = await asyncio.to_thread(read_partition, synthesis.root, number)
-        await synthesis.engine.count_drafts([_index(item) for item in items], drafts)
+        await synthesis.engine.count_drafts([problem_of(item).index for item in items], drafts)
         synthesis.rows[number] = len(drafts)
         advance(len(items), "already drafted", earlier=True)
     else:
@@ -228,7 +221,7 @@ async def synthesize_partition(
     number: int, fingerprint: str, items: list[Item], synthesis: _Synthesis
 ) -> None:
     """Drafts one partition and writes its shard; of one that is stopped, the rows that are finished."""
-    root, stamp = synthesis.root, synthesis.stamp
+    root, stamp = synthesis.root, synthesis.plan.stamp
     try:
         drafts, whole = await synthesis.engine.draft(items, synthesis.say_progress), True
     except UnfinishedError as unfinished:

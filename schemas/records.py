@@ -269,6 +269,11 @@ class Sample:
     verdicts: tuple[VerdictRow, ...] = ()
 
 
+def problem_of(item: Problem | Draft) -> Problem:
+    """The problem of a row of the source, which a row that failed there carries in its draft."""
+    return item if isinstance(item, Problem) else item.problem
+
+
 def choice_letter(position: int) -> str:
     """A, B, ... Z, AA, AB, ... for the position of a choice, from 0, as a spreadsheet's columns."""
     letters = ""

@@ -28,7 +28,16 @@ import yaml
 
 from schemas.config import Recipe, parse_recipe, read_yaml
 from schemas.errors import ConfigError, ShardError
-from schemas.records import Draft, Problem, Stage, Status, draft_from_row, draft_schema, draft_to_row
+from schemas.records import (
+    Draft,
+    Problem,
+    Stage,
+    Status,
+    draft_from_row,
+    draft_schema,
+    draft_to_row,
+    problem_of,
+)
 from schemas.shards import (
     ShardInfo,
     disk_errors,
@@ -342,7 +351,7 @@ def partition_fingerprint(problems: Sequence[Problem | Draft]) -> str:
 
 
 def _identity(item: Problem | Draft) -> tuple[str | int, ...]:
-    problem = item if isinstance(item, Problem) else item.problem
+    problem = problem_of(item)
     failure = item.failure if isinstance(item, Draft) else None
     return (
         *(problem.id, problem.index, problem.source, problem.row, problem.category),

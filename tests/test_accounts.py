@@ -25,12 +25,12 @@ from flows.accounts import (
     summarize_usage,
     usage_table,
 )
-from flows.children import free_port
 from schemas.config import Prices
 from schemas.errors import TeacherFault
 from synth.ledger import Cost, Ledger, Usage, cost
 from synth.requests import Answer
 from tests.conftest import shared_prefect
+from tests.ports import free_port
 
 FUNNEL = {"problems": 4, "drafts": 3, "failed": 1}
 

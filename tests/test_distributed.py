@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -15,6 +14,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
+from tests.ports import free_port
 from tests.test_sft import FIGURES
 from tests.train_in_processes import STEPS, main
 
@@ -23,12 +23,6 @@ LOGGED = FIGURES | {
     *("num_tokens", "grad_norm_lm", "grad_norm_enhance", "grad_norm_suppress"),
     *("held_out_image_gain", "held_out_image_share", "held_out_vas_median"),
 }
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 def train_in_two(out: Path) -> None:

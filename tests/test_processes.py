@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,8 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.children import free_port, wait_until_ready
+from flows.children import start_child, stop_child, wait_until_ready
 from tests.conftest import ROOT, avar
+from tests.ports import free_port
 
 SLOW = ("--set", "source.count=3000", "--set", "partition_size=25")
 
@@ -104,6 +106,17 @@ def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path: Path) -> N
 
 def shard_bytes(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*.arrow"))}
+
+
+def test_a_server_of_avars_own_has_its_port_from_the_beginning(tmp_path: Path) -> None:
+    """Starting takes seconds, in which an outgoing connection of anybody may be given a port that is free."""
+    child, url = start_child("embedded", tmp_path / "log")
+    try:
+        with socket.socket() as other, pytest.raises(OSError, match="already in use"):
+            other.bind(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+        wait_until_ready(child, f"{url}/health", tmp_path / "log")
+    finally:
+        stop_child(child)
 
 
 def test_a_given_prefect_server_is_used(tmp_path: Path) -> None:

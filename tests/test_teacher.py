@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 import synth.teacher
-from flows.children import free_port
 from schemas.config import TeacherSettings
 from schemas.errors import ConfigError, TeacherError, TeacherFault
 from schemas.records import Image
 from synth.requests import Answer
 from synth.server import Server, image_part
 from tests.asking import asking, make_request
+from tests.ports import free_port
 from tests.rows import png
 from tests.stub_teacher import StubTeacher, completion, ok, refusal
 

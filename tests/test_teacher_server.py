@@ -16,11 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.children import answers, free_port
+from flows.children import answers
 from flows.teacher_server import ServerPlan, count_gpus, require_free_port, require_model
 from flows.vllm_flags import choose_flags, remark_on, require_gpus
 from schemas.errors import ConfigError
 from tests.conftest import ROOT, Ran, avar
+from tests.ports import free_port
 from tests.vllm_server import Server
 
 # Knows the flags that avar chooses but one, serves on the loopback, and has a child that will not go.

@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.children import free_port, wait_until_ready
+from flows.children import wait_until_ready
 from flows.teacher_server import find_vllm
 from schemas.errors import ConfigError
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 KEY = "test-key"
