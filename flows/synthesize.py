@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
+from functools import partial
 from pathlib import Path
 
 from prefect import flow, task
@@ -24,12 +25,13 @@ from flows.interrupts import graceful_interrupts
 from flows.orchestra import hear_termination
 from flows.progress import advance, note
 from schemas.config import Recipe
-from schemas.records import Draft, Problem, Status, problem_of
+from schemas.records import Draft, Status, problem_of
 from schemas.runs import (
+    count_partition,
     discard_failed,
     finish_synthesis,
+    finished_as,
     journal_path,
-    partition_done,
     partition_fingerprint,
     read_manifest,
     read_partition,
@@ -38,12 +40,11 @@ from schemas.runs import (
     write_partition,
 )
 from synth.concurrency import telling_error
-from synth.engine import Engine, UnfinishedError, open_engine, partitions_at_once
+from synth.engine import Engine, UnfinishedError, open_engine
 from synth.journal import Journal
 from synth.ledger import Cost, Usage, cost, merged, read_usage
-from synth.sources import read_source
-
-Item = Problem | Draft
+from synth.partitions import OpenPartitions, Partition, cut_partitions
+from synth.reading import read_ahead
 
 
 @dataclass(frozen=True)
@@ -173,63 +174,78 @@ async def _say_load(synthesis: _Synthesis) -> None:
 
 async def _run_partitions(recipe: Recipe, synthesis: _Synthesis) -> None:
     """Runs every partition of the source, as many at once as keep the teachers busy."""
-    engine = synthesis.engine
-    limit = asyncio.Semaphore(partitions_at_once(recipe))
-    begun = 0
+    engine, opened, read = synthesis.engine, OpenPartitions(recipe), 0
     try:
-        async with asyncio.TaskGroup() as group:
-            async for number, items in _partitions(recipe, engine):
-                await limit.acquire()
-                if engine.stopped or engine.tally.beyond(problem_of(items[0]).index):
+        async with aclosing(read_ahead(recipe.source, recipe.seed)) as rows, asyncio.TaskGroup() as group:
+            async for partition in cut_partitions(rows, recipe.partition_size):
+                await opened.room()
+                if engine.stopped or engine.tally.beyond(problem_of(partition.items[0]).index):
                     break
-                begun += len(items)
-                running = group.create_task(_run_partition(number, items, synthesis))
-                running.add_done_callback(lambda _: limit.release())
+                if await _is_done(partition, synthesis):
+                    await _count_done(partition, synthesis)  # at once: it may show that no other is needed
+                else:
+                    opened.add(partition, group.create_task(_run_partition(partition, synthesis)))
+                    await partition.reading_ended()
+                read += len(partition.items)
     except BaseExceptionGroup as errors:
         raise telling_error(errors) from errors
     if engine.stopped and engine.tally.cut is None:
-        synthesis.stopped += synthesis.plan.total - begun  # what is not begun is not even read
+        synthesis.stopped += synthesis.plan.total - read
 
 
-async def _partitions(recipe: Recipe, engine: Engine) -> AsyncIterator[tuple[int, list[Item]]]:
-    """The source in order, cut into partitions; read in a thread, since it opens every image."""
-    source: Iterator[Item] = read_source(recipe.source, recipe.seed)
-    source = takewhile(lambda _: not engine.stopped, source)
-    number = 0
-    while items := await asyncio.to_thread(lambda: list(islice(source, recipe.partition_size))):
-        yield number, items
-        number += 1
-
-
-async def _run_partition(number: int, items: list[Item], synthesis: _Synthesis) -> None:
-    fingerprint = partition_fingerprint(items)
-    if partition_done(synthesis.root, number, fingerprint):
-        drafts = await asyncio.to_thread(read_partition, synthesis.root, number)
-        await synthesis.engine.count_drafts([problem_of(item).index for item in items], drafts)
-        synthesis.rows[number] = len(drafts)
-        advance(len(items), "already drafted", earlier=True)
-    else:
+async def _run_partition(partition: Partition, synthesis: _Synthesis) -> None:
+    try:
+        if synthesis.engine.stopped:
+            synthesis.stopped += len(partition.items)
+            return
         reopen_synthesis(synthesis.root)
-        name = f"partition-{number:05d}"
-        await synthesize_partition.with_options(task_run_name=name)(number, fingerprint, items, synthesis)
-    synthesis.done += len(items)
+        name = f"partition-{partition.number:05d}"
+        await synthesize_partition.with_options(task_run_name=name)(partition, synthesis)
+    finally:
+        partition.let_go()
+    await _publish(partition, synthesis)
+
+
+async def _publish(partition: Partition, synthesis: _Synthesis) -> None:
+    synthesis.done += len(partition.items)
     await synthesis.published.publish(synthesis.done, synthesis.load(with_urls=False))
 
 
+async def _is_done(partition: Partition, synthesis: _Synthesis) -> bool:
+    """Whether the partition's shard is there and holds its rows, all of which are read to tell."""
+    finished = finished_as(synthesis.root, partition.number)
+    if not finished:
+        return False
+    while not synthesis.engine.stopped and await partition.read_one():
+        pass
+    return partition.is_whole and partition_fingerprint(partition.items) == finished
+
+
+async def _count_done(partition: Partition, synthesis: _Synthesis) -> None:
+    root, number, engine = synthesis.root, partition.number, synthesis.engine
+    if engine.recipe.samples.until is not None:
+        drafts = await asyncio.to_thread(read_partition, root, number)
+        await engine.count_drafts([problem_of(item).index for item in partition.items], drafts)
+    synthesis.rows[number] = count_partition(root, number)
+    advance(len(partition.items), "already drafted", earlier=True)
+    await _publish(partition, synthesis)
+
+
 @task(name="synthesize-partition", cache_policy=NO_CACHE, persist_result=False)
-async def synthesize_partition(
-    number: int, fingerprint: str, items: list[Item], synthesis: _Synthesis
-) -> None:
+async def synthesize_partition(partition: Partition, synthesis: _Synthesis) -> None:
     """Drafts one partition and writes its shard; of one that is stopped, the rows that are finished."""
-    root, stamp = synthesis.root, synthesis.plan.stamp
+    engine, number = synthesis.engine, partition.number
     try:
-        drafts, whole = await synthesis.engine.draft(items, synthesis.say_progress), True
+        drafts, whole = await engine.draft(partition, synthesis.say_progress), True
+        await partition.read_through()  # rows beyond `samples.until`: the fingerprint is of all
     except UnfinishedError as unfinished:
         synthesis.waiting.update(unfinished.waiting)
         synthesis.stopped += unfinished.stopped
         drafts, whole = unfinished.drafts, False
-        if unfinished.waiting or synthesis.engine.recipe.samples.until is not None:
+        if unfinished.waiting or engine.recipe.samples.until is not None:
             return
     if drafts:
         synthesis.rows[number] = len(drafts)
-        await asyncio.to_thread(write_partition, root, number, fingerprint, drafts, stamp, whole=whole)
+        fingerprint, stamp = partition_fingerprint(partition.items), synthesis.plan.stamp
+        write = partial(write_partition, synthesis.root, number, fingerprint, drafts, stamp, whole=whole)
+        await asyncio.to_thread(write)

@@ -269,7 +269,10 @@ class Sample:
     verdicts: tuple[VerdictRow, ...] = ()
 
 
-def problem_of(item: Problem | Draft) -> Problem:
+Item = Problem | Draft  # a row of a source: a problem, or the failed draft of a row that is none
+
+
+def problem_of(item: Item) -> Problem:
     """The problem of a row of the source, which a row that failed there carries in its draft."""
     return item if isinstance(item, Problem) else item.problem
 

@@ -375,18 +375,23 @@ def write_partition(
     return write_shard(partition_path(root, number), [draft_to_row(draft) for draft in drafts], schema)
 
 
-def partition_done(root: Path, number: int, fingerprint: str) -> bool:
-    """True where the partition's shard is finished and holds these rows.
+def finished_as(root: Path, number: int) -> str:
+    """The fingerprint of the rows that a partition's finished shard holds, "" where there is no such shard.
 
     Raises: ShardError: it is damaged.
     """
     path = partition_path(root, number)
-    return path.exists() and _metadata(path, _PARTITION_KEY) == fingerprint
+    return _metadata(path, _PARTITION_KEY) if path.exists() else ""
 
 
 def read_partition(root: Path, number: int) -> list[Draft]:
     """The drafts of a finished partition."""
     return [draft_from_row(row) for row in iterate_rows(partition_path(root, number))]
+
+
+def count_partition(root: Path, number: int) -> int:
+    """How many drafts a finished partition has."""
+    return _rows(partition_path(root, number))
 
 
 def _metadata(path: Path, key: bytes) -> str:

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from schemas.config import Recipe, TeacherSettings
-from schemas.records import Draft, Problem
+from schemas.records import Draft, Item, Problem, problem_of
 from synth.admission import Admission
 from synth.collection import rare_collections
 from synth.concurrency import run_all, telling_error
@@ -24,6 +24,7 @@ from synth.dispatch import Dispatcher, Lane, StoppedError
 from synth.evidence import gather_evidence
 from synth.journal import Journal
 from synth.ledger import Ledger
+from synth.partitions import Partition, each, known_rows, read_all
 from synth.requests import Answer, Request
 from synth.sampling import Tally, draw_samples
 from synth.stages import draft_sample
@@ -121,14 +122,15 @@ class Engine:
         self.dispatcher.stop()
         self.admission.stop()
 
-    async def draft(self, items: Sequence[Problem | Draft], progress: Progress | None = None) -> list[Draft]:
+    async def draft(self, rows: Sequence[Item] | Partition, progress: Progress | None = None) -> list[Draft]:
         """Drafts of a partition's rows, in their order; rows that failed at the source pass through.
 
         Args:
+            rows: those of a `Partition` are read as they are begun.
             progress: called with each problem's drafts as they are finished, in the order of finishing.
         Raises:
             TeacherError: the teachers are gone or wrong; every other failure is a row's own.
-            UnfinishedError: rows wait, or the run was stopped.
+            UnfinishedError: rows wait, or the run was stopped; a partition may have rows that were not read.
         """
         waiting: Counter[str] = Counter()
         results: dict[int, list[Draft]] = {}
@@ -144,10 +146,13 @@ class Engine:
             if progress:
                 progress(results[item.index])
 
-        partners = _swap_partners(items) if self.recipe.evidence.swap else {}
+        partners: dict[int, Problem] = {}
+        if self.recipe.evidence.swap:
+            rows = await read_all(rows)
+            partners = _swap_partners(rows)
         try:
             async with asyncio.TaskGroup() as group:
-                for item in items:
+                async for item in each(rows):
                     if isinstance(item, Draft):
                         results[item.problem.index] = [item]
                         self._count(item.problem.index, 0)
@@ -165,7 +170,7 @@ class Engine:
                         task.add_done_callback(partial(self._ended, item.index))
         except BaseExceptionGroup as errors:
             raise telling_error(errors) from errors
-        return await self._collect(items, results, waiting)
+        return await self._collect(known_rows(rows), results, waiting)
 
     def _ended(self, index: int, _: object) -> None:
         """A row's task is over, one that was cancelled before its first step included."""
@@ -173,9 +178,9 @@ class Engine:
         self.admission.leave()
 
     async def _collect(
-        self, items: Sequence[Problem | Draft], results: Mapping[int, list[Draft]], waiting: Counter[str]
+        self, items: Sequence[Item], results: Mapping[int, list[Draft]], waiting: Counter[str]
     ) -> list[Draft]:
-        indices = [item.index if isinstance(item, Problem) else item.problem.index for item in items]
+        indices = [problem_of(item).index for item in items]
         missing = [index for index in indices if index not in results and not self.tally.beyond(index)]
         kept = [draft for index in indices for draft in results.get(index, ())]
         if missing:
@@ -269,15 +274,7 @@ class _Row:
         return answer
 
 
-def partitions_at_once(recipe: Recipe) -> int:
-    """Partitions that are drafted at one time: enough to keep the teachers busy while the slowest rows of
-    some of them hold these up, and few, since their pictures are in memory."""
-    teachers = set(recipe.teachers.values())
-    level = sum(teacher.max_in_flight * len(teacher.urls) for teacher in teachers)
-    return -(-2 * level // recipe.partition_size) + 2
-
-
-def _swap_partners(items: Sequence[Problem | Draft]) -> dict[int, Problem]:
+def _swap_partners(items: Sequence[Item]) -> dict[int, Problem]:
     """Another problem with other images for each problem: the one before it in the partition, or the next."""
     problems = [item for item in items if isinstance(item, Problem)]
     partners: dict[int, Problem] = {}

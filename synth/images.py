@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
+import threading
 import warnings
 import zlib
+from contextlib import nullcontext
 from io import BytesIO
 
 from PIL import Image as PillowImage
@@ -19,6 +21,12 @@ DAMAGE = (
     *(OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, OverflowError),
     *(NotImplementedError, struct.error, zlib.error),
 )
+
+# Pillow warns far below our limit, and of oddities in EXIF and colour profiles. Not by `catch_warnings`: with
+# several threads it changes what all of them see.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+_LARGE_PIXELS = 2**24  # decoded, 48 to 64 MiB
+_one_at_a_time = threading.Lock()
 
 
 def check_image(data: bytes, name: str, max_pixels: int) -> None:
@@ -36,12 +44,10 @@ def check_image(data: bytes, name: str, max_pixels: int) -> None:
     if not data:
         raise RowError(SourceFault.IMAGE_UNREADABLE, f"{name}: the file is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns far below our limit, and of oddities in EXIF and colour profiles.
-            warnings.simplefilter("ignore")
-            with PillowImage.open(BytesIO(data), formats=FORMATS) as picture:
-                _check_size(picture, name, max_pixels)
-                _check_still(picture, name)
+        with PillowImage.open(BytesIO(data), formats=FORMATS) as picture:
+            _check_size(picture, name, max_pixels)
+            _check_still(picture, name)
+            with _one_at_a_time if picture.width * picture.height > _LARGE_PIXELS else nullcontext():
                 picture.load()
     except UnidentifiedImageError as error:
         kinds = ", ".join(FORMATS)

@@ -15,11 +15,11 @@ from schemas.runs import (
     discard_failed,
     discard_stale,
     finish_synthesis,
+    finished_as,
     iterate_drafts,
     load_run_recipe,
     note_models,
     open_run,
-    partition_done,
     partition_fingerprint,
     partition_path,
     read_manifest,
@@ -148,7 +148,7 @@ def test_only_partitions_with_rows_that_failed_at_a_teacher_are_drafted_again(tm
 
 def test_an_unfinished_partition_can_be_read_and_is_not_done(tmp_path: Path) -> None:
     write_partition(tmp_path, 0, "f", [draft(0)], whole=False)
-    assert not partition_done(tmp_path, 0, "f")
+    assert finished_as(tmp_path, 0) == ""
     assert [row["index"] for row in iterate_drafts(tmp_path)] == [0]
 
 
@@ -223,9 +223,9 @@ def test_hidden_files_are_files(tmp_path: Path) -> None:
 def test_a_partition_is_done_only_for_the_same_problems(tmp_path: Path) -> None:
     items = [problem(0), failed_draft(1)]
     fingerprint = partition_fingerprint(items)
-    assert not partition_done(tmp_path, 0, fingerprint)
+    assert finished_as(tmp_path, 0) == ""
     write_partition(tmp_path, 0, fingerprint, [draft(0), failed_draft(1)])
-    assert partition_done(tmp_path, 0, fingerprint)
+    assert finished_as(tmp_path, 0) == fingerprint
     assert read_partition(tmp_path, 0) == [draft(0), failed_draft(1)]
     changed = [
         [problem(0)],
@@ -233,7 +233,7 @@ def test_a_partition_is_done_only_for_the_same_problems(tmp_path: Path) -> None:
         [problem(0, licence="MIT"), failed_draft(1)],
         [problem(0), draft(1)],
     ]
-    assert not any(partition_done(tmp_path, 0, partition_fingerprint(rows)) for rows in changed)
+    assert finished_as(tmp_path, 0) not in map(partition_fingerprint, changed)
 
 
 def test_drafts_come_back_in_source_order(tmp_path: Path) -> None:

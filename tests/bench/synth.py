@@ -14,6 +14,7 @@ lognormal    mean 1 s, sigma 0.8; `bound_s` is greedy streaming with the same la
 faults       20% of the first attempts fail in seven ways, one of them for good
 adaptive     a server of 48 slots that queues the rest: the plain loop is told 48, the engine at most 512
 memory-N     a folder of N rows and up to 2,000 pictures, drafts written by partition, 0.01 s per answer
+photos       a folder of photos of 12 megapixels, each of which is decoded once to see that it is sound
 prefect      `avar synth` beside the engine alone: `fixed_s` on 250 rows, `beyond` that on all rows
 
 memory-100k and prefect take minutes, and run where they are named or with --all.
@@ -35,7 +36,7 @@ from tests.bench.synth_cases import (
     measure_fixed,
     measure_lognormal,
 )
-from tests.bench.synth_folder import measure_memory, measure_prefect
+from tests.bench.synth_folder import measure_memory, measure_photos, measure_prefect
 
 CASES: dict[str, Callable[[Plan], Line]] = {
     "fixed-64": partial(measure_fixed, 64, 1500),
@@ -46,6 +47,7 @@ CASES: dict[str, Callable[[Plan], Line]] = {
     "adaptive": partial(measure_adaptive, 512, 1500),
     "memory-10k": partial(measure_memory, 256, 10_000),
     "memory-100k": partial(measure_memory, 256, 100_000),
+    "photos": partial(measure_photos, 16, 300),
     "prefect": partial(measure_prefect, 64, 10_000),
 }
 LONG = ("memory-100k", "prefect")
@@ -60,6 +62,7 @@ BARS: dict[str, dict[str, Bounds]] = {
     "faults": {"failed_for_a_while": (None, 0), "duplicates": (None, 0), "uncounted_retries": (None, 0)},
     "memory-10k": {"peak_rss_mb": (None, 1000), "first_call_s": (None, 2)},
     "memory-100k": {"peak_rss_mb": (None, 1000), "first_call_s": (None, 2), "rss_over_10k": (None, 1.1)},
+    "photos": {"peak_rss_mb": (None, 1000), "first_call_s": (None, 2)},
     "prefect": {"fixed_s": (None, 12), "beyond": (None, 0.05)},
 }
 _COLUMNS = (

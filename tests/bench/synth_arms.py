@@ -12,9 +12,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +26,7 @@ from tests.bench.synth_load import load_problems
 if TYPE_CHECKING:
     from schemas.config import Recipe
     from synth.engine import Engine
+    from synth.partitions import Partition
 
 PARTITION = 250
 # What an arm imports, before its clock starts; `datasets` alone takes seconds.
@@ -33,7 +34,7 @@ _ENGINE = ("synth.engine", "synth.journal", "schemas.config")
 _MODULES = {
     "plain": ("tests.bench.synth_plain",),
     "engine": _ENGINE,
-    "folder": (*_ENGINE, "synth.sources", "schemas.runs", "datasets"),
+    "folder": (*_ENGINE, "synth.reading", "synth.partitions", "schemas.runs", "datasets"),
 }
 
 
@@ -160,34 +161,35 @@ async def run_engine(job: Job, items: Sequence[Problem]) -> Work:
 
 async def run_folder(job: Job, items: Sequence[Problem]) -> Work:
     """The engine on a folder: read, drafted and written partition by partition, as the flow does it."""
-    from synth.engine import open_engine, partitions_at_once
+    from synth.engine import open_engine
     from synth.journal import Journal
-    from synth.sources import read_source
+    from synth.partitions import OpenPartitions, cut_partitions
+    from synth.reading import read_ahead
 
     del items
     recipe, work = make_recipe(job), Work()
-    source = read_source(recipe.source, recipe.seed)
-    limit = asyncio.Semaphore(partitions_at_once(recipe))
-    number = 0
+    opened = OpenPartitions(recipe)
     with Journal(Path(job.scratch) / "journal.sqlite") as journal:
-        async with open_engine(recipe, journal) as engine, asyncio.TaskGroup() as group:
-            while rows := await asyncio.to_thread(lambda: list(islice(source, PARTITION))):
-                await limit.acquire()
-                running = group.create_task(_draft_partition(job, number, rows, engine, work))
-                running.add_done_callback(lambda _: limit.release())
-                number += 1
+        async with (
+            open_engine(recipe, journal) as engine,
+            aclosing(read_ahead(recipe.source, recipe.seed)) as rows,
+            asyncio.TaskGroup() as group,
+        ):
+            async for partition in cut_partitions(rows, PARTITION):
+                await opened.room()
+                opened.add(partition, group.create_task(_draft_partition(job, partition, engine, work)))
+                await partition.reading_ended()
         work.usage = dict(engine.ledger.to_dict())
     return work
 
 
-async def _draft_partition(
-    job: Job, number: int, rows: list[Problem | Draft], engine: Engine, work: Work
-) -> None:
+async def _draft_partition(job: Job, partition: Partition, engine: Engine, work: Work) -> None:
     from schemas.runs import partition_fingerprint, write_partition
 
-    drafts = await engine.draft(rows)
-    work.count(rows, drafts)
-    await asyncio.to_thread(write_partition, Path(job.scratch), number, partition_fingerprint(rows), drafts)
+    drafts = await engine.draft(partition)
+    work.count(partition.items, drafts)
+    fingerprint = partition_fingerprint(partition.items)
+    await asyncio.to_thread(write_partition, Path(job.scratch), partition.number, fingerprint, drafts)
 
 
 def make_recipe(job: Job) -> Recipe:

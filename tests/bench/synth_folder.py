@@ -30,6 +30,21 @@ def measure_memory(in_flight: int, rows: int, plan: Plan) -> Line:
     return line
 
 
+def measure_photos(in_flight: int, rows: int, plan: Plan) -> Line:
+    """The engine on a folder of large photos: when the first call goes out, and what is in memory."""
+    rows = plan.rows or rows
+    with tempfile.TemporaryDirectory() as folder, stub_server(latency="fixed:0.1") as stub:
+        source = Path(folder) / "source"
+        write_folder(source, rows, photos=True)
+        ours = measure_arm(stub, "folder", source, in_flight)
+    line = make_line("photos", in_flight, [ours])
+    del line["mean_share"]  # bound by the decoding of the photos
+    return line | {
+        "first_call_s": ours.stats["first_at_s"] - ours.result.started_s,
+        "rows_per_s": ours.result.rows / ours.result.wall_s,
+    }
+
+
 class Ran(NamedTuple):
     """What a whole command took, its own servers included."""
 

@@ -19,6 +19,7 @@ from tests.stub_answers import ANSWER, Latency
 
 PICTURES = 2000  # distinct ones in a folder, however many rows refer to them
 SIDES = (80, 256)  # pixels
+PHOTOS, PHOTO = 8, (4000, 3000)
 _CELLS = 24
 
 
@@ -68,12 +69,25 @@ def load_problems(path: Path) -> list[Problem]:
         return pickle.load(file)
 
 
-def write_folder(folder: Path, rows: int) -> None:
-    """A folder source: `items.jsonl` and up to `PICTURES` pictures, each with many questions about it."""
-    pictures = min(rows, PICTURES)
+def draw_photo(number: int) -> bytes:
+    """A JPEG of 12 megapixels, about 2 megabytes, of which a decoder makes 36."""
+    draw = random.Random(number)
+    grain = PillowImage.frombytes("RGB", (500, 375), draw.randbytes(3 * 500 * 375))
+    buffer = BytesIO()
+    grain.resize(PHOTO, PillowImage.Resampling.BICUBIC).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def write_folder(folder: Path, rows: int, *, photos: bool = False) -> None:
+    """A folder source: `items.jsonl` and up to `PICTURES` pictures, each with many questions about it.
+
+    Args:
+        photos: a few large ones instead.
+    """
+    pictures, draw = min(rows, PHOTOS if photos else PICTURES), draw_photo if photos else draw_picture
     (folder / "images").mkdir(parents=True)
     for number in range(pictures):
-        (folder / "images" / f"{number}.png").write_bytes(draw_picture(number))
+        (folder / "images" / f"{number}.png").write_bytes(draw(number))
     with (folder / "items.jsonl").open("w") as table:
         for index in range(rows):
             table.write(json.dumps(_folder_row(index, index % pictures)) + "\n")
