@@ -26,6 +26,7 @@ from schemas.errors import ShardError
 
 VERSION = 1
 _SYNC_S = 1.0  # from a commit to the forced write, which is done in a thread
+_LONG_LOG_BYTES = 32 * 2**20  # some ten thousand answers
 _BUSY_MS = 30_000  # another process's commit takes microseconds; its checkpoint may take seconds
 _ZSTD_LEVEL = 1  # higher levels save nothing on entries of 5 kB
 _SCHEMA = """
@@ -50,6 +51,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._log = path.with_name(path.name + "-wal")
         self.written = self.commits = 0
         # Kept from entry to entry: made anew for each, as pyarrow does it, they take 30 us instead of 12.
         self._compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
@@ -164,12 +166,19 @@ class Journal:
         self._syncing.add_done_callback(finish)
 
     def _finish_log(self) -> None:
-        """Copies the few rows that were committed meanwhile: a log that never ends is never begun anew."""
-        if self._open:
-            try:
+        """Copies the few rows that were committed meanwhile: a log that never ends is never begun anew.
+
+        Here nothing is committed meanwhile, but the loop waits for the disk: only where the log is long.
+        """
+        try:
+            if self._open and self._log_bytes() > _LONG_LOG_BYTES:
                 self._checkpoint(self._database)
-            except ShardError as error:
-                self._failure = error
+        except ShardError as error:
+            self._failure = error
+
+    def _log_bytes(self) -> int:
+        with self._errors():
+            return self._log.stat().st_size
 
     def _checkpoint(self, database: sqlite3.Connection) -> None:
         with self._errors():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 
 from schemas.errors import ShardError, TeacherError, TeacherFault
 from schemas.records import Image
+from synth import journal as journal_module
 from synth.journal import Journal
 from synth.requests import Answer, decode_outcome, encode_outcome
 from tests.asking import make_request
@@ -74,6 +76,27 @@ def test_answers_of_one_turn_are_committed_together(tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
         put(journal, *range(100))
         assert (journal.written, journal.commits) == (100, 1)
+
+
+def test_the_log_beside_it_does_not_grow_with_the_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "_SYNC_S", 0.01)
+    monkeypatch.setattr(journal_module, "_LONG_LOG_BYTES", 200_000)
+
+    async def go(journal: Journal) -> int:
+        longest = 0
+        for number in range(400):
+            outcome = orjson.dumps(random.Random(number).randbytes(25_000).hex())
+            await journal.put(key(number), stage="s", model="m", request=b"{}", outcome=outcome)
+            longest = max(longest, (tmp_path / "j-wal").stat().st_size)
+        return longest
+
+    with Journal(tmp_path / "j") as journal:
+        longest = asyncio.run(go(journal))
+        assert journal.count() == 400
+    assert longest < 9_000_000  # of the 15 MB written
+    assert (tmp_path / "j").stat().st_size > 8_000_000
 
 
 def test_anybody_can_read_it_and_images_are_there_by_name_alone(tmp_path: Path) -> None:
