@@ -67,6 +67,7 @@ class TeacherFault(StrEnum):
     IMAGE_REFUSED = "image_refused"  # the same, for its image
     TOO_LONG = "prompt_too_long"  # the same, for more tokens than the model takes
     OVERSIZED = "answer_too_large"  # a body that no completion has
+    UNSUPPORTED = "not_supported"  # an answer without what was asked for beside the text
     UNKNOWN_MODEL = "unknown_model"  # 404
     UNAUTHORIZED = "unauthorized"  # 401, 403
     UNREACHABLE = "teacher_unreachable"  # no connection

@@ -203,7 +203,7 @@ class Dispatcher:
             if needed <= served:
                 break
         server.up = True
-        server.forget_images()
+        server.held.clear()
         for lane in self.lanes:
             if server in lane.servers:
                 lane.given_up = ""

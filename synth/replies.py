@@ -54,6 +54,16 @@ def read_answer(body: bytes, seconds: float) -> Answer:
     return answer_of(parse_json(body), seconds)
 
 
+def require_asked(answer: Answer, options: Mapping[str, Any]) -> None:
+    """Raises: TeacherError: the server has left out what cannot be told from the text later."""
+    if "prompt_logprobs" in options and not answer.prompt_logprobs:
+        raise TeacherError(
+            TeacherFault.UNSUPPORTED,
+            "the server gave no log-probabilities of the prompt: it does not know prompt_logprobs; "
+            "name one that does as evidence.likelihood.teacher",
+        )
+
+
 def parse_json(body: bytes) -> Any:
     """Raises: TeacherError: not JSON, as of a body cut short or a proxy's page."""
     try:

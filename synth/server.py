@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import re
 import time
-from collections import OrderedDict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +17,22 @@ from yarl import URL
 from schemas.config import TeacherSettings
 from schemas.errors import ConfigError, TeacherError, TeacherFault
 from schemas.records import Image
+from synth.held_images import HeldImages
 from synth.pace import Pace
-from synth.replies import MAX_ANSWER_BYTES, excerpt, parse_json, read_answer, read_stream, refusal_of
+from synth.replies import (
+    MAX_ANSWER_BYTES,
+    excerpt,
+    parse_json,
+    read_answer,
+    read_stream,
+    refusal_of,
+    require_asked,
+)
 from synth.requests import Answer, Request
 
 _MIME = {b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg", b"RIFF": "image/webp", b"GIF8": "image/gif"}
 _CHAT = "/v1/chat/completions"
-_HELD_IMAGES = 4096  # names of images that are remembered as sent; vLLM forgets by size, sooner or later
+_BUSY = 0.75  # share of the level from which on a call may wait for an image, and no place is left idle by it
 _METRICS_BYTES = 4 * 2**20
 _METRIC = re.compile(
     rb"^vllm:(num_requests_running|num_requests_waiting|kv_cache_usage_perc)(?:\{[^}]*\})? "
@@ -61,6 +71,7 @@ class Server:
         up: False from a refused connection or a dead engine until it answers again.
         paused_until: monotonic seconds before which it asked not to be bothered.
         is_vllm: says so in its model list: it has metrics, and images can be referred to.
+        held: the images that it has been given.
     Raises: ConfigError: the environment variable named by `api_key_env` is not set.
     """
 
@@ -74,7 +85,7 @@ class Server:
         self.paused_until = 0.0
         self.is_vllm = False
         self.images_sent = self.images_referred = 0
-        self._held: OrderedDict[str, None] = OrderedDict()
+        self.held = HeldImages()
         self._headers = {"Content-Type": "application/json"} | _authorization(settings)
         self._chat_url = URL(url + _CHAT)
         self._timeout = aiohttp.ClientTimeout(total=settings.timeout_s, sock_connect=10)
@@ -126,64 +137,70 @@ class Server:
             kv_usage=max(found.get(b"kv_cache_usage_perc", [0.0])),
         )
 
-    async def complete(self, request: Request) -> Answer:
-        """One attempt at one answer.
+    async def complete(self, request: Request, order: int = 0) -> Answer:
+        """One attempt at one answer; a server that has forgotten an image is sent it again at once.
 
+        Args:
+            order: of the request's row.
         Raises: TeacherError: with the fault that the status, the connection or the body shows.
         """
-        parts, referred = self._image_parts(request)
-        stream = self.settings.stream and not request.options.keys() & {"logprobs", "prompt_logprobs"}
-        payload = request.body(parts, stream=stream)
-        started = time.perf_counter()
+        names = list(dict.fromkeys(image.sha256 for image in request.images)) if self._reuses else []
+        referred = [name for name in names if name in self.held]
         try:
-            body = await self._exchange("POST", self._chat_url, payload, None)
+            return await self._complete(request, referred, names, order)
         except TeacherError as error:
-            if referred and not error.fatal:
-                # Perhaps the server has forgotten an image it was referred to: the next attempt sends it.
-                self._forget(request)
-                if not error.transient:
-                    raise TeacherError(TeacherFault.BROKEN, str(error)) from error
-            raise
+            if not referred or error.fatal:
+                raise
+            self.held.drop(names)
+            if error.transient:
+                raise
+        return await self._complete(request, [], names, order)
+
+    async def _complete(
+        self, request: Request, referred: Collection[str], names: Sequence[str], order: int
+    ) -> Answer:
+        stream = self.settings.stream and not request.options.keys() & {"logprobs", "prompt_logprobs"}
+        payload = request.body(self._image_parts(request, referred), stream=stream)
+        started = time.perf_counter()
+        with self.held.sending([name for name in names if name not in referred], order):
+            body = await self._exchange("POST", self._chat_url, payload, None)
         seconds = time.perf_counter() - started
         answer = (read_stream if stream else read_answer)(body, seconds)
-        self._remember(request)
+        self.held.add(names)
+        require_asked(answer, request.options)
         return answer
 
     # --------------------------------------------------------------------------------------- images
 
-    def _image_parts(self, request: Request) -> tuple[dict[str, dict[str, Any]], bool]:
-        """The content part of each image by its SHA-256, and whether one is a mere reference."""
-        reusing, referred = self.is_vllm and self.settings.reuse_images, False
+    @property
+    def _reuses(self) -> bool:
+        return self.is_vllm and self.settings.reuse_images
+
+    def _image_parts(self, request: Request, referred: Collection[str]) -> dict[str, dict[str, Any]]:
+        """The content part of each image by its SHA-256: the image, or a mere reference to it."""
         parts: dict[str, dict[str, Any]] = {}
         for image in request.images:
             name = image.sha256
             if name in parts:
                 continue
-            if reusing and name in self._held:
+            if name in referred:
                 parts[name] = {"type": "image_url", "image_url": None, "uuid": name}
-                referred = True
                 self.images_referred += 1
             else:
-                parts[name] = image_part(image) | ({"uuid": name} if reusing else {})
+                parts[name] = image_part(image) | ({"uuid": name} if self._reuses else {})
                 self.images_sent += 1
-        return parts, referred
+        return parts
 
-    def _remember(self, request: Request) -> None:
-        if not self.is_vllm:
-            return
-        for image in request.images:
-            self._held[image.sha256] = None
-            self._held.move_to_end(image.sha256)
-            if len(self._held) > _HELD_IMAGES:
-                self._held.popitem(last=False)
+    def image_on_its_way(self, request: Request, order: int) -> asyncio.Event | None:
+        """What a call should wait for, in nobody's place, since another one is bringing an image of it.
 
-    def _forget(self, request: Request) -> None:
-        for image in request.images:
-            self._held.pop(image.sha256, None)
-
-    def forget_images(self) -> None:
-        """A server that was started anew holds none."""
-        self._held.clear()
+        A row's own calls always wait for the first of them. Those of other rows do where the server has
+        enough else to do; where it has not, sending the image twice costs less.
+        """
+        if not self._reuses:
+            return None
+        busy = self.in_flight > _BUSY * self.pace.limit
+        return self.held.arrival((image.sha256 for image in request.images), order, any_row=busy)
 
     # --------------------------------------------------------------------------------------- HTTP
 

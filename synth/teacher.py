@@ -113,9 +113,9 @@ class Teacher:
             await self._dispatcher.rest(wait_s)
 
     async def _attempt(self, request: Request, order: int) -> Answer:
-        server = await self._dispatcher.acquire(self.lane, order)
+        server = await self._acquire(request, order)
         try:
-            answer = await server.complete(request)
+            answer = await server.complete(request, order)
             server.pace.answered(
                 time.monotonic(),
                 seconds=answer.seconds,
@@ -128,6 +128,16 @@ class Teacher:
             raise
         finally:
             self._dispatcher.release(server)
+
+    async def _acquire(self, request: Request, order: int) -> Server:
+        """A server with room that is not just being brought an image of this request."""
+        while True:
+            server = await self._dispatcher.acquire(self.lane, order)
+            arrival = server.image_on_its_way(request, order)
+            if arrival is None:
+                return server
+            self._dispatcher.release(server)
+            await arrival.wait()
 
     def _notice(self, server: Server, error: TeacherError) -> None:
         """What a failure says about the server."""

@@ -447,6 +447,60 @@ def test_an_image_is_sent_once_to_a_vllm_server_and_again_where_it_was_forgotten
     assert asyncio.run(run("vllm", [ok()], reuse_images=False)) == [whole] * 3
 
 
+def test_a_forgotten_image_costs_no_attempt() -> None:
+    image = Image(bytes=png(), path="x")
+
+    async def run() -> tuple[str, int]:
+        stub = StubTeacher([ok(), refusal(400, "Expected a cached item"), ok("Seen.")], owner="vllm")
+        async with stub.serve() as url, asking(TeacherSettings(url=url, max_attempts=1)) as teacher:
+            await teacher.ask(image, "what")
+            answer = await teacher.ask(image, "what else")
+            return answer.text, teacher.ledger.retries
+
+    assert asyncio.run(run()) == ("Seen.", 0)
+
+
+def pictures_sent(
+    orders: list[int], *, most: int, others: int = 0, script: list[Any] | None = None
+) -> tuple[int, int]:
+    """Asks as often about one picture at the same time, for rows of these numbers, beside others' texts.
+
+    Returns: how often the picture was sent, and how many calls were in flight at most.
+    """
+    image = Image(bytes=png(), path="x")
+
+    async def run() -> tuple[int, int]:
+        stub = StubTeacher(script or [ok()], owner="vllm")
+        async with stub.serve() as url:
+            settings = TeacherSettings(url=url, max_in_flight=most, min_in_flight=most)
+            async with asking(settings) as teacher:
+                texts = [teacher.ask("text", seed=seed, order=99 + seed) for seed in range(others)]
+                pictures = [teacher.ask(image, "w", seed=seed, order=row) for seed, row in enumerate(orders)]
+                await asyncio.gather(*texts, *pictures, return_exceptions=True)
+        parts = [request["messages"][0]["content"][0] for request in stub.requests]
+        return sum(isinstance(part, dict) and bool(part["image_url"]) for part in parts), stub.most_in_flight
+
+    return asyncio.run(run())
+
+
+def test_samples_of_one_row_that_are_asked_together_send_its_picture_once() -> None:
+    assert pictures_sent([5] * 8, most=16) == (1, 7)
+
+
+def test_rows_about_one_picture_send_it_once_where_the_server_has_enough_to_do() -> None:
+    assert pictures_sent([1, 2, 3, 4], most=4, others=40) == (1, 4)
+
+
+def test_rows_about_one_picture_leave_no_place_idle_for_it() -> None:
+    sent, most = pictures_sent([1, 2, 3, 4, 5, 6, 7, 8], most=8)
+    assert sent == most == 6  # three quarters of the places
+
+
+def test_where_the_call_with_the_picture_fails_the_next_one_brings_it() -> None:
+    script = [refusal(400, "no"), ok()]
+    assert pictures_sent([5] * 4, most=8, script=script)[0] == 2
+
+
 @pytest.mark.parametrize("reason", ["abort", "error"])
 def test_an_answer_that_the_server_broke_off_is_asked_for_again(reason: str) -> None:
     asked = ask([ok("A re", reason), ok("A red circle.")])
@@ -465,6 +519,25 @@ def test_a_server_that_repeats_the_key_does_not_spread_it(monkeypatch: pytest.Mo
     monkeypatch.setenv("TEACHER_KEY", "s3cret-key")
     asked = ask([refusal(400, "bad header: Bearer s3cret-key")], api_key_env="TEACHER_KEY")
     assert "bad header: Bearer ***" in str(asked.error)
+
+
+def test_a_server_that_ignores_prompt_logprobs_refuses_and_can_be_asked_again() -> None:
+    token = {"1": {"logprob": -0.5, "rank": 1, "decoded_token": "x"}}
+
+    async def run() -> tuple[list[TeacherFault], int, int]:
+        faults = []
+        stub = StubTeacher([ok(), ok(prompt_logprobs=[None, token])])
+        async with stub.serve() as url, asking(TeacherSettings(url=url)) as teacher:
+            for _ in range(2):
+                with pytest.raises(TeacherError, match="prompt_logprobs") as caught:
+                    await teacher.ask("x", options={"prompt_logprobs": 0})
+                faults.append(caught.value.fault)
+            asked = len(stub.requests)
+            teacher.journal.forget_refusals()
+            answer = await teacher.ask("x", options={"prompt_logprobs": 0})
+            return faults, asked, len(answer.prompt_logprobs)
+
+    assert asyncio.run(run()) == ([TeacherFault.UNSUPPORTED] * 2, 1, 1)
 
 
 def test_what_asks_for_logprobs_is_not_streamed() -> None:

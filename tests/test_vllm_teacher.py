@@ -80,8 +80,8 @@ def test_an_image_that_the_server_forgot_is_sent_again(server: Server, tmp_path:
     request = short_request(noise(2), "What is shown?")
 
     async def go() -> Answer:
-        async with open_teacher(server, tmp_path) as asked:
-            asked.client._remember(request)  # as after an answer; but this server never saw the image
+        async with open_teacher(server, tmp_path, max_attempts=1) as asked:
+            asked.client.held.add(image.sha256 for image in request.images)  # but it never saw the image
             answer = await asked.teacher.ask(request)
             assert (asked.client.images_referred, asked.client.images_sent) == (1, 1)
             return answer
