@@ -41,7 +41,7 @@ from tests.kills import Crashing, Kill, kill_curation, plan_kills
 from tests.stub_server import StubServer, stub_server
 from tests.traffic import Answered, Traffic
 
-LATENCY = "lognormal:0.06,0.6"  # answers that take equally long would come in waves
+LATENCY = "lognormal:0.15,0.6"  # answers that take equally long would come in waves
 
 
 @dataclass(frozen=True)
