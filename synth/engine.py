@@ -31,6 +31,7 @@ from synth.stages import draft_sample
 from synth.teacher import Teacher, recall
 from synth.teachers import Connected, connect_teachers
 
+_JUDGES = 4  # threads that judge drafts: some wait for computer algebra
 Progress = Callable[[Sequence[Draft]], None]
 Accepts = Callable[[Draft], bool]
 Claims = Callable[[Draft], Sequence[str]]
@@ -88,7 +89,7 @@ class Engine:
         self.claims = claims
         self.tally = Tally(recipe.samples.until)
         self._accepts = accepts
-        self._judge = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
+        self._judge = ThreadPoolExecutor(_JUDGES, thread_name_prefix="judge")
         self.admission = Admission(dispatcher, self._first_lane())
         self._running: dict[int, asyncio.Task[list[Draft] | None]] = {}
         dispatcher.on_room = self.admission.grant

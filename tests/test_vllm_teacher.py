@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,13 +18,14 @@ import pytest
 
 from schemas.config import ScenesSource, parse_recipe
 from schemas.errors import TeacherFault
-from schemas.records import Draft, Image, Problem
+from schemas.records import Draft, Image, Problem, Stage
 from schemas.runs import iterate_drafts
 from synth.engine import open_engine
 from synth.journal import Journal
 from synth.requests import Answer, Request
 from synth.scenes import draw_problems
 from synth.server import Server as Client
+from synth.stages import stage_text
 from tests.rows import png
 from tests.test_vllm import run_folder
 from tests.vllm_server import QUEUE, Mortal, Server
@@ -184,6 +186,32 @@ def test_a_streamed_answer_is_the_same(server: Server, tmp_path: Path) -> None:
     )
 
 
+# ------------------------------------------------------------------------------------------- thoughts
+
+
+def test_thoughts_that_the_server_keeps_apart_are_read(mortal: Mortal, tmp_path: Path) -> None:
+    """vLLM's parser takes what stands before `</think>` out of the answer, whose form is given here."""
+    apart = ("--reasoning-parser", "deepseek_r1", "--structured-outputs-config.enable_in_reasoning", "true")
+    server = mortal.start(*apart)
+    form = {"structured_outputs": {"regex": "[a-e]{4,12}</think>(yes|no)"}}
+    request = short_request(noise(6), "Is it red?", max_tokens=48, options=form)
+
+    async def go(stream: bool) -> Answer:
+        async with open_teacher(server, tmp_path / str(stream), stream=stream) as asked:
+            return await asked.teacher.ask(request)
+
+    try:
+        for answer in (asyncio.run(go(False)), asyncio.run(go(True))):
+            assert re.fullmatch("[a-e]{4,12}", answer.reasoning)
+            assert answer.text in {"yes", "no"}
+            thoughts, trace = stage_text(Stage.REASON, answer), stage_text(Stage.ANCHOR, answer)
+            assert thoughts == f"{answer.reasoning}\n\n{answer.text}"
+            assert trace == f"<think>{answer.reasoning}</think>{answer.text}"
+            assert stage_text(Stage.DESCRIBE, answer) == answer.text
+    finally:
+        mortal.stop()
+
+
 # ------------------------------------------------------------------------------------------- deaths
 
 
@@ -217,8 +245,8 @@ def record_answers(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     answered: list[bytes] = []
     complete = Client.complete
 
-    async def recording(self: Client, request: Request) -> Answer:
-        answer = await complete(self, request)
+    async def recording(self: Client, request: Request, order: int = 0) -> Answer:
+        answer = await complete(self, request, order)
         answered.append(request.key)
         return answer
 
