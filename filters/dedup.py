@@ -1,0 +1,283 @@
+"""Which problems of a run are asked twice.
+
+Two problems are duplicates where all of this holds:
+
+- the questions are equal word for word, or proposed by MinHash and alike in at least `similarity` percent
+  (rapidfuzz), with the same numbers in the same order;
+- the choices are the same, in any order, or one of the two has none;
+- the pictures are the same, one for one in order: the same bytes, or at most `bits` of 64 different, plain or
+  trimmed, with thumbnails that agree in colour; near pictures never outweigh answers that differ. A problem
+  with pictures is no duplicate of one without.
+
+So two questions about one picture stay, and so does one question about two pictures.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from filters.entries import (
+    THUMB_LEVELS,
+    Entry,
+    Record,
+    answers_differ,
+    choices_key,
+    make_entries,
+    word_ratio,
+)
+from filters.image_hash import ImagePrint, NearHashes, count_bits, thumb_difference
+from filters.minhash import make_bands
+from filters.ngrams import number_words
+from schemas.config import DedupSettings
+from schemas.records import Draft, Sample
+
+__all__ = ["Duplicate", "DuplicateReason", "Group", "find_duplicates"]
+
+
+class DuplicateReason(StrEnum):
+    """How a problem equals the one that is kept, the strongest first."""
+
+    EXACT = "exact"  # the same words and the same picture files
+    SAME_TEXT = "same_text"  # the same words, nearly the same pictures
+    NEAR_TEXT = "near_text"  # nearly the same words
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """One row that asks what the kept row of its group asks.
+
+    Attributes:
+        position: among the records, from 0.
+        similarity: of the two questions, in [0, 100].
+    """
+
+    position: int
+    id: str
+    reason: DuplicateReason
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows that ask one thing. The first of them in the records' order is the one to keep.
+
+    Attributes:
+        keep, keep_id: position and id of the row to keep.
+        duplicates: the others in order; each was compared with the kept row itself.
+    """
+
+    keep: int
+    keep_id: str
+    duplicates: tuple[Duplicate, ...]
+
+    @property
+    def drop(self) -> tuple[int, ...]:
+        """Positions of the rows to drop."""
+        return tuple(duplicate.position for duplicate in self.duplicates)
+
+    @property
+    def reason(self) -> DuplicateReason:
+        """The weakest reason in the group."""
+        order = list(DuplicateReason)
+        return max((duplicate.reason for duplicate in self.duplicates), key=order.index)
+
+    @property
+    def similarity(self) -> float:
+        """The least likeness in the group, in [0, 100]."""
+        return min(duplicate.similarity for duplicate in self.duplicates)
+
+
+def find_duplicates(records: Iterable[Record], settings: DedupSettings | None = None) -> tuple[Group, ...]:
+    """The groups of records that ask one thing, by their first row.
+
+    Several drafts of one problem are its samples, not duplicates: they stand in a group together or not at
+    all, and none of them is dropped for another. The records are read once, and their pictures not kept.
+
+    Raises: RowError: a mapping without a question, with its position.
+    """
+    rows = _Rows()
+    entries = list(rows.read(records))
+    leaders = _find_leaders(entries, settings or DedupSettings())
+    groups: dict[int, list[Duplicate]] = defaultdict(list)
+    for unit, (leader, reason, similarity) in leaders.items():
+        for position in rows.positions[unit]:
+            groups[leader].append(Duplicate(position, entries[unit].id, reason, similarity))
+    return tuple(
+        Group(rows.positions[leader][0], entries[leader].id, tuple(sorted(found, key=lambda d: d.position)))
+        for leader, found in sorted(groups.items())
+    )
+
+
+class _Rows:
+    """Gives the drafts of one problem one entry, and remembers where they stand."""
+
+    def __init__(self) -> None:
+        self.positions: list[list[int]] = []
+        self._units: dict[str, int] = {}
+
+    def read(self, records: Iterable[Record]) -> Iterator[Entry]:
+        """One entry per problem, in order."""
+        return make_entries(self._fresh(records))
+
+    def _fresh(self, records: Iterable[Record]) -> Iterator[Record]:
+        for position, record in enumerate(records):
+            draft = record.draft if isinstance(record, Sample) else record
+            if isinstance(draft, Draft):
+                unit = self._units.setdefault(draft.problem.id, len(self.positions))
+                if unit < len(self.positions):
+                    self.positions[unit].append(position)
+                    continue
+            self.positions.append([position])
+            yield record
+
+
+Leader = tuple[int, DuplicateReason, float]
+
+
+def _find_leaders(entries: Sequence[Entry], settings: DedupSettings) -> dict[int, Leader]:
+    """For every row to drop, the row that is kept in its stead."""
+    exact = _exact_copies(entries)
+    firsts = np.setdiff1d(np.arange(len(entries)), np.fromiter(exact, np.int64, len(exact)))
+    leaders: dict[int, Leader] = {}
+    for left, right in _candidates(entries, firsts, settings.bits):
+        if right not in leaders and left not in leaders:
+            verdict = _compare(entries[left], entries[right], settings)
+            if verdict is not None:
+                leaders[right] = (left, *verdict)
+    for row, first in exact.items():
+        # What equals a dropped row is dropped for the same row.
+        leaders[row] = leaders.get(first, (first, DuplicateReason.EXACT, 100.0))
+    return leaders
+
+
+def _exact_copies(entries: Sequence[Entry]) -> dict[int, int]:
+    """Rows with the words, choices and picture files of an earlier one -> that one."""
+    first: dict[tuple[object, ...], int] = {}
+    copies: dict[int, int] = {}
+    for position, entry in enumerate(entries):
+        key = (_text(entry), choices_key(entry), tuple(image.md5 for image in entry.prints))
+        earlier = first.setdefault(key, position)
+        if earlier != position:
+            copies[position] = earlier
+    return copies
+
+
+def _text(entry: Entry) -> str:
+    """The question in one spelling; one without any word stands for itself."""
+    return entry.text or entry.question
+
+
+def _candidates(entries: Sequence[Entry], firsts: np.ndarray, bits: int) -> Iterator[tuple[int, int]]:
+    """Pairs (earlier, later) with a like text, the same numbers and near first pictures, in order.
+
+    A pair shares a bucket: the cluster of its first picture, its numbers, and a band of its MinHash. Within a
+    bucket the near pictures are looked up again, so that a cluster of look-alikes is no loop over pairs.
+    """
+    chosen = [entries[at] for at in firsts]
+    bands = make_bands([entry.words or (entry.question,) for entry in chosen])
+    salts = _numbered((_cluster_keys(chosen, bits), map(lambda e: number_words(e.words), chosen)))
+    buckets = np.stack([(salts * np.uint64(0x9E3779B97F4A7C15)) ^ column for column in bands.T], axis=1)
+    pairs = [_bucket_pairs(column, chosen, bits) for column in buckets.T]
+    for left, right in np.unique(np.concatenate(pairs), axis=0)[:, ::-1].tolist():
+        yield int(firsts[left]), int(firsts[right])
+
+
+def _numbered(columns: tuple[Iterable[object], ...]) -> np.ndarray:
+    """Equal rows of columns as equal numbers."""
+    numbers: dict[object, int] = {}
+    rows = [numbers.setdefault(row, len(numbers)) for row in zip(*columns, strict=True)]
+    return np.fromiter(rows, np.uint64, len(rows))
+
+
+def _cluster_keys(entries: Sequence[Entry], bits: int) -> list[tuple[object, ...]]:
+    """What the first pictures of two duplicates have in common: a cluster of near ones, or the very bytes."""
+    readable = [at for at, entry in enumerate(entries) if entry.prints and entry.prints[0].phash is not None]
+    labels = dict(
+        zip(readable, _near_clusters([entries[at].prints[0] for at in readable], bits), strict=True)
+    )
+    keys: list[tuple[object, ...]] = []
+    for at, entry in enumerate(entries):
+        first = entry.prints[0].md5 if entry.prints else None
+        keys.append((len(entry.prints), labels.get(at, first)))
+    return keys
+
+
+def _near_clusters(prints: Sequence[ImagePrint], bits: int) -> list[int]:
+    """A number for each picture, the same for pictures that near ones join."""
+    if not prints:
+        return []
+    edges = []
+    for hashes in (_hash_array(prints, trimmed=False), _hash_array(prints, trimmed=True)):
+        distinct, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+        left, right = NearHashes(distinct, bits).find(distinct)
+        edges += [(first[left], first[right]), (np.arange(len(prints)), first[inverse.reshape(-1)])]
+    left, right = (np.concatenate(side) for side in zip(*edges, strict=True))
+    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(len(prints),) * 2)
+    return connected_components(graph, directed=False)[1].tolist()
+
+
+def _hash_array(prints: Sequence[ImagePrint], *, trimmed: bool) -> np.ndarray:
+    hashes = (image.trimmed if trimmed else image.phash for image in prints)
+    return np.fromiter((hashed or 0 for hashed in hashes), np.uint64, len(prints))
+
+
+def _bucket_pairs(keys: np.ndarray, entries: Sequence[Entry], bits: int) -> np.ndarray:
+    """Pairs (later, earlier) within the buckets of one band, int64 [pairs, 2]."""
+    order = np.argsort(keys, kind="stable")
+    new = np.flatnonzero(np.append(True, keys[order][1:] != keys[order][:-1]))
+    sizes = np.diff(np.append(new, len(order)))
+    found = [np.empty((0, 2), np.int64)]
+    for start, size in zip(new[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+        members = order[start : start + size]
+        found.append(_near_pairs(members, [entries[at] for at in members], bits))
+    return np.concatenate(found)
+
+
+def _near_pairs(members: np.ndarray, entries: Sequence[Entry], bits: int) -> np.ndarray:
+    """Pairs (later, earlier) of a bucket whose first pictures are near; all of them without hashes."""
+    size = len(members)
+    prints = [entry.prints[0] for entry in entries if entry.prints]
+    if size <= 8 or any(image.phash is None for image in prints) or not prints:
+        right, left = np.tril_indices(size, -1)
+    else:
+        both = [NearHashes(h, bits).find(h) for h in (_hash_array(prints, trimmed=t) for t in (False, True))]
+        right, left = (np.concatenate(side) for side in zip(*both, strict=True))
+        right, left = right[right > left], left[right > left]
+    return np.stack([members[right], members[left]], axis=1)
+
+
+def _compare(kept: Entry, other: Entry, settings: DedupSettings) -> tuple[DuplicateReason, float] | None:
+    """The reason and the likeness where two problems are one."""
+    if not _same_choices(kept, other) or number_words(kept.words) != number_words(other.words):
+        return None
+    same_files = [image.md5 for image in kept.prints] == [image.md5 for image in other.prints]
+    if not same_files and (answers_differ(kept, other) or not _same_pictures(kept, other, settings.bits)):
+        return None
+    if _text(kept) == _text(other):
+        return (DuplicateReason.EXACT if same_files else DuplicateReason.SAME_TEXT), 100.0
+    ratio = word_ratio(kept, other) if kept.words and other.words else 0.0
+    return (DuplicateReason.NEAR_TEXT, ratio) if ratio >= settings.similarity else None
+
+
+def _same_choices(left: Entry, right: Entry) -> bool:
+    return not left.choices or not right.choices or choices_key(left) == choices_key(right)
+
+
+def _same_pictures(left: Entry, right: Entry, bits: int) -> bool:
+    if len(left.prints) != len(right.prints):
+        return False
+    return all(_same_picture(*pair, bits) for pair in zip(left.prints, right.prints, strict=True))
+
+
+def _same_picture(left: ImagePrint, right: ImagePrint, bits: int) -> bool:
+    if left.md5 == right.md5:
+        return True
+    apart = count_bits(left, right)
+    return apart is not None and apart <= bits and thumb_difference(left, right) <= THUMB_LEVELS
