@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+from rapidfuzz import fuzz
+from rapidfuzz.process import cpdist
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -30,7 +32,8 @@ from filters.entries import (
     answers_differ,
     choices_key,
     make_entries,
-    word_ratio,
+    near_text,
+    same_numbers,
 )
 from filters.image_hash import ImagePrint, NearHashes, count_bits, thumb_difference
 from filters.minhash import make_bands
@@ -146,15 +149,31 @@ def _find_leaders(entries: Sequence[Entry], settings: DedupSettings) -> dict[int
     exact = _exact_copies(entries)
     firsts = np.setdiff1d(np.arange(len(entries)), np.fromiter(exact, np.int64, len(exact)))
     leaders: dict[int, Leader] = {}
-    for left, right in _candidates(entries, firsts, settings.bits):
+    for left, right, ratio in _alike(entries, _candidates(entries, firsts, settings.bits), settings):
         if right not in leaders and left not in leaders:
-            verdict = _compare(entries[left], entries[right], settings)
-            if verdict is not None:
-                leaders[right] = (left, *verdict)
+            reason = _compare(entries[left], entries[right], settings.bits)
+            if reason is not None:
+                leaders[right] = (left, reason, ratio)
     for row, first in exact.items():
         # What equals a dropped row is dropped for the same row.
         leaders[row] = leaders.get(first, (first, DuplicateReason.EXACT, 100.0))
     return leaders
+
+
+def _alike(
+    entries: Sequence[Entry], pairs: np.ndarray, settings: DedupSettings, block: int = 1 << 16
+) -> Iterator[tuple[int, int, float]]:
+    """The pairs whose questions are equal or alike, with their likeness in [0, 100]."""
+    texts = {at: near_text(entries[at]) for at in np.unique(pairs).tolist()}
+    for start in range(0, len(pairs), block):
+        part = pairs[start : start + block].tolist()
+        sides = ([texts[left] for left, _ in part], [texts[right] for _, right in part])
+        ratios = cpdist(*sides, scorer=fuzz.ratio, score_cutoff=settings.similarity, dtype=np.float64)
+        for (left, right), ratio in zip(part, ratios.tolist(), strict=True):
+            if not texts[left] or not texts[right]:  # no words, or too many: equal or not
+                ratio = 100.0 if _text(entries[left]) == _text(entries[right]) else 0.0
+            if ratio:
+                yield left, right, ratio
 
 
 def _exact_copies(entries: Sequence[Entry]) -> dict[int, int]:
@@ -174,19 +193,18 @@ def _text(entry: Entry) -> str:
     return entry.text or entry.question
 
 
-def _candidates(entries: Sequence[Entry], firsts: np.ndarray, bits: int) -> Iterator[tuple[int, int]]:
-    """Pairs (earlier, later) with a like text, the same numbers and near first pictures, in order.
+def _candidates(entries: Sequence[Entry], firsts: np.ndarray, bits: int) -> np.ndarray:
+    """Pairs (earlier, later) with a like text, the same numbers and near first pictures, by the later one.
 
     A pair shares a bucket: the cluster of its first picture, its numbers, and a band of its MinHash. Within a
     bucket the near pictures are looked up again, so that a cluster of look-alikes is no loop over pairs.
     """
     chosen = [entries[at] for at in firsts]
     bands = make_bands([entry.words or (entry.question,) for entry in chosen])
-    salts = _numbered((_cluster_keys(chosen, bits), map(lambda e: number_words(e.words), chosen)))
+    salts = _numbered((_cluster_keys(chosen, bits), (number_words(entry.words) for entry in chosen)))
     buckets = np.stack([(salts * np.uint64(0x9E3779B97F4A7C15)) ^ column for column in bands.T], axis=1)
     pairs = [_bucket_pairs(column, chosen, bits) for column in buckets.T]
-    for left, right in np.unique(np.concatenate(pairs), axis=0)[:, ::-1].tolist():
-        yield int(firsts[left]), int(firsts[right])
+    return firsts[np.unique(np.concatenate(pairs), axis=0)[:, ::-1]]
 
 
 def _numbered(columns: tuple[Iterable[object], ...]) -> np.ndarray:
@@ -253,17 +271,16 @@ def _near_pairs(members: np.ndarray, entries: Sequence[Entry], bits: int) -> np.
     return np.stack([members[right], members[left]], axis=1)
 
 
-def _compare(kept: Entry, other: Entry, settings: DedupSettings) -> tuple[DuplicateReason, float] | None:
-    """The reason and the likeness where two problems are one."""
-    if not _same_choices(kept, other) or number_words(kept.words) != number_words(other.words):
+def _compare(kept: Entry, other: Entry, bits: int) -> DuplicateReason | None:
+    """The reason where two problems with like questions are one."""
+    if not _same_choices(kept, other) or not same_numbers(kept, other):
         return None
     same_files = [image.md5 for image in kept.prints] == [image.md5 for image in other.prints]
-    if not same_files and (answers_differ(kept, other) or not _same_pictures(kept, other, settings.bits)):
+    if not same_files and (answers_differ(kept, other) or not _same_pictures(kept, other, bits)):
         return None
-    if _text(kept) == _text(other):
-        return (DuplicateReason.EXACT if same_files else DuplicateReason.SAME_TEXT), 100.0
-    ratio = word_ratio(kept, other) if kept.words and other.words else 0.0
-    return (DuplicateReason.NEAR_TEXT, ratio) if ratio >= settings.similarity else None
+    if _text(kept) != _text(other):
+        return DuplicateReason.NEAR_TEXT
+    return DuplicateReason.EXACT if same_files else DuplicateReason.SAME_TEXT
 
 
 def _same_choices(left: Entry, right: Entry) -> bool:

@@ -29,7 +29,8 @@ from schemas.errors import RowError
 from schemas.records import Draft, Image, Problem, Sample, SourceFault
 
 THUMB_LEVELS = 24  # largest difference of two thumbnails of one picture, re-encoded or resized
-_COMPARED = 4_000  # characters that two texts are compared by
+_COMPARED = 4_000  # characters of the content words that two texts are compared by
+MAX_NEAR = 20_000  # characters; a longer question is nearly equal to none, it equals or it does not
 _THREADS = min(4, os.cpu_count() or 1)  # Pillow decodes outside the interpreter's lock
 
 Record = Problem | Draft | Sample | Mapping[str, Any]
@@ -179,9 +180,15 @@ def text_similarity(left: Entry, right: Entry) -> float:
     return fuzz.token_set_ratio(joined(first)[:_COMPARED], joined(second)[:_COMPARED])
 
 
+def near_text(entry: Entry) -> str:
+    """The question as near texts are compared; "" without words or beyond `MAX_NEAR` characters."""
+    return "" if len(text := entry.text) > MAX_NEAR else text
+
+
 def word_ratio(left: Entry, right: Entry) -> float:
-    """Likeness of two questions word by word in order, in [0, 100]."""
-    return fuzz.ratio(left.text[:_COMPARED], right.text[:_COMPARED])
+    """Likeness of two questions letter by letter in order, in [0, 100]; 0 where one is too long for that."""
+    first, second = near_text(left), near_text(right)
+    return fuzz.ratio(first, second) if first and second else 0.0
 
 
 def same_numbers(left: Entry, right: Entry) -> bool:

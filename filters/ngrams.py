@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from sys import intern
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def split_words(text: str) -> list[str]:
     text = unicodedata.normalize("NFKC", _FONT.sub(" ", _PLACEHOLDER.sub(" ", text))).casefold()
     if not text.isascii():
         text = _CJK.sub(r" \g<0> ", text)
-    return _WORD.findall(text)
+    return [intern(word) for word in _WORD.findall(text)]  # one object per word: a fifth of the memory
 
 
 def question_words(question: str) -> list[str]:
