@@ -214,7 +214,9 @@ class Index:
     def _by_picture(
         self, entry: Entry, item: Entry, pictures: Pictures, similarity: float
     ) -> HitReason | None:
-        like = similarity >= self._settings.similarity
+        worded = bool(entry.words) and bool(item.words)
+        # An item whose question stands in its picture has no words to confirm it: the colours do.
+        like = similarity >= self._settings.similarity if worded else thumbs_agree(entry, item)
         if pictures is Pictures.SAME:
             alone = self._settings.image_alone and _shares_a_picture_with_content(entry, item)
             return HitReason.IMAGE_BYTES if alone or like else None

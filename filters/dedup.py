@@ -4,16 +4,17 @@ Two problems are duplicates where all of this holds:
 
 - the questions are equal word for word, or proposed by MinHash and alike in at least `similarity` percent
   (rapidfuzz), with the same numbers in the same order;
-- the choices are the same, in any order, or one of the two has none;
+- the choices are the same, in any order, or the answer is, or one of the two has no choices;
 - the pictures are the same, one for one in order: the same bytes, or at most `bits` of 64 different, plain or
-  trimmed, with thumbnails that agree in colour; near pictures never outweigh answers that differ. A problem
-  with pictures is no duplicate of one without.
+  trimmed, with thumbnails that agree in colour. A problem with pictures is no duplicate of one without;
+- the answers are not known to differ, unless words and bytes are all the same: then one label is wrong.
 
 So two questions about one picture stay, and so does one question about two pictures.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from filters.entries import (
     THUMB_LEVELS,
     Entry,
     Record,
+    answer_key,
     answers_differ,
     choices_key,
     make_entries,
@@ -147,33 +149,52 @@ Leader = tuple[int, DuplicateReason, float]
 def _find_leaders(entries: Sequence[Entry], settings: DedupSettings) -> dict[int, Leader]:
     """For every row to drop, the row that is kept in its stead."""
     exact = _exact_copies(entries)
-    firsts = np.setdiff1d(np.arange(len(entries)), np.fromiter(exact, np.int64, len(exact)))
+    firsts = [at for at in range(len(entries)) if at not in exact]
     leaders: dict[int, Leader] = {}
-    for left, right, ratio in _alike(entries, _candidates(entries, firsts, settings.bits), settings):
-        if right not in leaders and left not in leaders:
-            reason = _compare(entries[left], entries[right], settings.bits)
+    for (right, left), ratio in sorted(_alike([entries[at] for at in firsts], settings).items()):
+        kept, other = firsts[left], firsts[right]
+        if other not in leaders and kept not in leaders:
+            reason = _compare(entries[kept], entries[other], settings.bits)
             if reason is not None:
-                leaders[right] = (left, reason, ratio)
+                leaders[other] = (kept, reason, ratio)
     for row, first in exact.items():
         # What equals a dropped row is dropped for the same row.
         leaders[row] = leaders.get(first, (first, DuplicateReason.EXACT, 100.0))
     return leaders
 
 
-def _alike(
-    entries: Sequence[Entry], pairs: np.ndarray, settings: DedupSettings, block: int = 1 << 16
-) -> Iterator[tuple[int, int, float]]:
-    """The pairs whose questions are equal or alike, with their likeness in [0, 100]."""
-    texts = {at: near_text(entries[at]) for at in np.unique(pairs).tolist()}
-    for start in range(0, len(pairs), block):
-        part = pairs[start : start + block].tolist()
-        sides = ([texts[left] for left, _ in part], [texts[right] for _, right in part])
-        ratios = cpdist(*sides, scorer=fuzz.ratio, score_cutoff=settings.similarity, dtype=np.float64)
-        for (left, right), ratio in zip(part, ratios.tolist(), strict=True):
-            if not texts[left] or not texts[right]:  # no words, or too many: equal or not
-                ratio = 100.0 if _text(entries[left]) == _text(entries[right]) else 0.0
-            if ratio:
-                yield left, right, ratio
+def _alike(entries: Sequence[Entry], settings: DedupSettings) -> dict[tuple[int, int], float]:
+    """The pairs (later, earlier) of a bucket whose questions are equal or alike, with their likeness.
+
+    Candidates are compared in blocks as they come: only the alike ones are kept, so memory stays bounded.
+    """
+    texts = [near_text(entry) or _digest(_text(entry)) for entry in entries]
+    found: dict[tuple[int, int], float] = {}
+    for pairs in _blocks(_candidates(entries, settings.bits)):
+        later, earlier = ([texts[at] for at in side] for side in pairs.T.tolist())
+        cutoff = settings.similarity
+        ratios = cpdist(later, earlier, scorer=fuzz.ratio, score_cutoff=cutoff, dtype=np.float64)
+        alike = np.flatnonzero(ratios)
+        found.update(zip(map(tuple, pairs[alike].tolist()), ratios[alike].tolist(), strict=True))
+    return found
+
+
+def _digest(text: str) -> str:
+    """Stands for a text that equals another or does not: two digests are never alike."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _blocks(arrays: Iterable[np.ndarray], rows: int = 1 << 16) -> Iterator[np.ndarray]:
+    """Arrays of pairs put together until a block has `rows` of them."""
+    pending, size = [], 0
+    for array in arrays:
+        pending.append(array)
+        size += len(array)
+        if size >= rows:
+            yield np.concatenate(pending)
+            pending, size = [], 0
+    if size:
+        yield np.concatenate(pending)
 
 
 def _exact_copies(entries: Sequence[Entry]) -> dict[int, int]:
@@ -193,18 +214,19 @@ def _text(entry: Entry) -> str:
     return entry.text or entry.question
 
 
-def _candidates(entries: Sequence[Entry], firsts: np.ndarray, bits: int) -> np.ndarray:
-    """Pairs (earlier, later) with a like text, the same numbers and near first pictures, by the later one.
+def _candidates(entries: Sequence[Entry], bits: int) -> Iterator[np.ndarray]:
+    """Arrays of pairs (later, earlier) that share a bucket, int64 [pairs, 2]; a pair may come again.
 
-    A pair shares a bucket: the cluster of its first picture, its numbers, and a band of its MinHash. Within a
-    bucket the near pictures are looked up again, so that a cluster of look-alikes is no loop over pairs.
+    A bucket is the cluster of the first picture, the numbers, and a band of the MinHash. Within a bucket the
+    near pictures are looked up again, so that a cluster of look-alikes is no loop over pairs.
     """
-    chosen = [entries[at] for at in firsts]
-    bands = make_bands([entry.words or (entry.question,) for entry in chosen])
-    salts = _numbered((_cluster_keys(chosen, bits), (number_words(entry.words) for entry in chosen)))
-    buckets = np.stack([(salts * np.uint64(0x9E3779B97F4A7C15)) ^ column for column in bands.T], axis=1)
-    pairs = [_bucket_pairs(column, chosen, bits) for column in buckets.T]
-    return firsts[np.unique(np.concatenate(pairs), axis=0)[:, ::-1]]
+    if not entries:
+        return
+    bands = make_bands([entry.words or (entry.question,) for entry in entries])
+    numbers = (number_words(entry.words) for entry in entries)
+    salts = _numbered((_cluster_keys(entries, bits), numbers)) * np.uint64(0x9E3779B97F4A7C15)
+    for column in bands.T:
+        yield from _bucket_pairs(column ^ salts, entries, bits)
 
 
 def _numbered(columns: tuple[Iterable[object], ...]) -> np.ndarray:
@@ -246,29 +268,29 @@ def _hash_array(prints: Sequence[ImagePrint], *, trimmed: bool) -> np.ndarray:
     return np.fromiter((hashed or 0 for hashed in hashes), np.uint64, len(prints))
 
 
-def _bucket_pairs(keys: np.ndarray, entries: Sequence[Entry], bits: int) -> np.ndarray:
-    """Pairs (later, earlier) within the buckets of one band, int64 [pairs, 2]."""
+def _bucket_pairs(keys: np.ndarray, entries: Sequence[Entry], bits: int) -> Iterator[np.ndarray]:
+    """Arrays of pairs (later, earlier) within the buckets of one band."""
     order = np.argsort(keys, kind="stable")
     new = np.flatnonzero(np.append(True, keys[order][1:] != keys[order][:-1]))
     sizes = np.diff(np.append(new, len(order)))
-    found = [np.empty((0, 2), np.int64)]
-    for start, size in zip(new[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
+    twos = new[sizes == 2]
+    yield np.stack([order[twos + 1], order[twos]], axis=1)
+    for start, size in zip(new[sizes > 2].tolist(), sizes[sizes > 2].tolist(), strict=True):
         members = order[start : start + size]
-        found.append(_near_pairs(members, [entries[at] for at in members], bits))
-    return np.concatenate(found)
+        yield from _near_pairs(members, [entries[at] for at in members], bits)
 
 
-def _near_pairs(members: np.ndarray, entries: Sequence[Entry], bits: int) -> np.ndarray:
-    """Pairs (later, earlier) of a bucket whose first pictures are near; all of them without hashes."""
-    size = len(members)
+def _near_pairs(members: np.ndarray, entries: Sequence[Entry], bits: int) -> Iterator[np.ndarray]:
+    """Arrays of pairs (later, earlier) of a bucket with near first pictures; all pairs without hashes."""
     prints = [entry.prints[0] for entry in entries if entry.prints]
-    if size <= 8 or any(image.phash is None for image in prints) or not prints:
-        right, left = np.tril_indices(size, -1)
-    else:
-        both = [NearHashes(h, bits).find(h) for h in (_hash_array(prints, trimmed=t) for t in (False, True))]
-        right, left = (np.concatenate(side) for side in zip(*both, strict=True))
-        right, left = right[right > left], left[right > left]
-    return np.stack([members[right], members[left]], axis=1)
+    if len(prints) < len(members) or any(image.phash is None for image in prints):
+        for at in range(1, len(members)):
+            yield np.stack([np.full(at, members[at]), members[:at]], axis=1)
+        return
+    for trimmed in (False, True):
+        hashes = _hash_array(prints, trimmed=trimmed)
+        right, left = NearHashes(hashes, bits).find(hashes)
+        yield np.stack([members[right], members[left]], axis=1)[right > left]
 
 
 def _compare(kept: Entry, other: Entry, bits: int) -> DuplicateReason | None:
@@ -276,15 +298,18 @@ def _compare(kept: Entry, other: Entry, bits: int) -> DuplicateReason | None:
     if not _same_choices(kept, other) or not same_numbers(kept, other):
         return None
     same_files = [image.md5 for image in kept.prints] == [image.md5 for image in other.prints]
-    if not same_files and (answers_differ(kept, other) or not _same_pictures(kept, other, bits)):
+    same_text = _text(kept) == _text(other)
+    if same_files and same_text:
+        return DuplicateReason.EXACT
+    if answers_differ(kept, other) or not (same_files or _same_pictures(kept, other, bits)):
         return None
-    if _text(kept) != _text(other):
-        return DuplicateReason.NEAR_TEXT
-    return DuplicateReason.EXACT if same_files else DuplicateReason.SAME_TEXT
+    return DuplicateReason.SAME_TEXT if same_text else DuplicateReason.NEAR_TEXT
 
 
 def _same_choices(left: Entry, right: Entry) -> bool:
-    return not left.choices or not right.choices or choices_key(left) == choices_key(right)
+    if not left.choices or not right.choices or choices_key(left) == choices_key(right):
+        return True
+    return bool(answer_key(left)) and answer_key(left) == answer_key(right)
 
 
 def _same_pictures(left: Entry, right: Entry, bits: int) -> bool:

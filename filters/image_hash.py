@@ -27,7 +27,7 @@ _WHITE = (
 )
 _IS_CONTENT = [255] * _WHITE + [0] * (256 - _WHITE)
 _BLANK = 2.0  # standard deviation in grey levels, below which there is nothing to recognise
-_THUMB = 16  # pixels
+_THUMB = 24  # pixels
 _BANDS = 5  # five bands of 64 bits: with at most 4 bits different, one band is equal
 
 
@@ -39,7 +39,7 @@ class ImagePrint:
         md5: of the encoded bytes, 16 bytes.
         phash, trimmed: 64-bit perceptual hashes of the picture as it is and without white borders; None
             where it cannot be decoded, has more than `MAX_PIXELS`, or is blank.
-        thumb: 16 x 16 RGB pixels of the trimmed picture, b"" where there are no hashes.
+        thumb: 24 x 24 RGB pixels of the trimmed picture, b"" where there are no hashes.
     """
 
     md5: bytes

@@ -90,7 +90,7 @@ def content_words(words: Sequence[str]) -> list[str]:
 
 def number_words(words: Sequence[str]) -> tuple[str, ...]:
     """The numbers among words, in order."""
-    return tuple(word for word in words if word[0].isdigit())
+    return tuple(word for word in words if word[0].isdecimal())
 
 
 @dataclass(frozen=True, slots=True)
