@@ -283,7 +283,7 @@ class _Pictures:
         """Pairs (problem, item) with a near picture."""
         asked = list(self._hashes(batch))
         hashes = np.fromiter((hashed for _, hashed in asked), np.uint64, len(asked))
-        for query, known in zip(*(side.tolist() for side in self._near.find(hashes)), strict=True):
+        for query, known in self._near.find(hashes).tolist():
             for item in self._items[int(self._known[known])]:
                 yield asked[query][0], item
 

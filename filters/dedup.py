@@ -23,9 +23,8 @@ from enum import StrEnum
 import numpy as np
 from rapidfuzz import fuzz
 from rapidfuzz.process import cpdist
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from filters.dedup_candidates import propose_pairs
 from filters.entries import (
     THUMB_LEVELS,
     Entry,
@@ -37,9 +36,7 @@ from filters.entries import (
     near_text,
     same_numbers,
 )
-from filters.image_hash import ImagePrint, NearHashes, count_bits, thumb_difference
-from filters.minhash import make_bands
-from filters.ngrams import number_words
+from filters.image_hash import ImagePrint, count_bits, thumb_difference
 from schemas.config import DedupSettings
 from schemas.records import Draft, Sample
 
@@ -170,7 +167,7 @@ def _alike(entries: Sequence[Entry], settings: DedupSettings) -> dict[tuple[int,
     """
     texts = [near_text(entry) or _digest(_text(entry)) for entry in entries]
     found: dict[tuple[int, int], float] = {}
-    for pairs in _blocks(_candidates(entries, settings.bits)):
+    for pairs in propose_pairs(entries, settings.bits):
         later, earlier = ([texts[at] for at in side] for side in pairs.T.tolist())
         cutoff = settings.similarity
         ratios = cpdist(later, earlier, scorer=fuzz.ratio, score_cutoff=cutoff, dtype=np.float64)
@@ -182,19 +179,6 @@ def _alike(entries: Sequence[Entry], settings: DedupSettings) -> dict[tuple[int,
 def _digest(text: str) -> str:
     """Stands for a text that equals another or does not: two digests are never alike."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _blocks(arrays: Iterable[np.ndarray], rows: int = 1 << 16) -> Iterator[np.ndarray]:
-    """Arrays of pairs put together until a block has `rows` of them."""
-    pending, size = [], 0
-    for array in arrays:
-        pending.append(array)
-        size += len(array)
-        if size >= rows:
-            yield np.concatenate(pending)
-            pending, size = [], 0
-    if size:
-        yield np.concatenate(pending)
 
 
 def _exact_copies(entries: Sequence[Entry]) -> dict[int, int]:
@@ -212,85 +196,6 @@ def _exact_copies(entries: Sequence[Entry]) -> dict[int, int]:
 def _text(entry: Entry) -> str:
     """The question in one spelling; one without any word stands for itself."""
     return entry.text or entry.question
-
-
-def _candidates(entries: Sequence[Entry], bits: int) -> Iterator[np.ndarray]:
-    """Arrays of pairs (later, earlier) that share a bucket, int64 [pairs, 2]; a pair may come again.
-
-    A bucket is the cluster of the first picture, the numbers, and a band of the MinHash. Within a bucket the
-    near pictures are looked up again, so that a cluster of look-alikes is no loop over pairs.
-    """
-    if not entries:
-        return
-    bands = make_bands([entry.words or (entry.question,) for entry in entries])
-    numbers = (number_words(entry.words) for entry in entries)
-    salts = _numbered((_cluster_keys(entries, bits), numbers)) * np.uint64(0x9E3779B97F4A7C15)
-    for column in bands.T:
-        yield from _bucket_pairs(column ^ salts, entries, bits)
-
-
-def _numbered(columns: tuple[Iterable[object], ...]) -> np.ndarray:
-    """Equal rows of columns as equal numbers."""
-    numbers: dict[object, int] = {}
-    rows = [numbers.setdefault(row, len(numbers)) for row in zip(*columns, strict=True)]
-    return np.fromiter(rows, np.uint64, len(rows))
-
-
-def _cluster_keys(entries: Sequence[Entry], bits: int) -> list[tuple[object, ...]]:
-    """What the first pictures of two duplicates have in common: a cluster of near ones, or the very bytes."""
-    readable = [at for at, entry in enumerate(entries) if entry.prints and entry.prints[0].phash is not None]
-    labels = dict(
-        zip(readable, _near_clusters([entries[at].prints[0] for at in readable], bits), strict=True)
-    )
-    keys: list[tuple[object, ...]] = []
-    for at, entry in enumerate(entries):
-        first = entry.prints[0].md5 if entry.prints else None
-        keys.append((len(entry.prints), labels.get(at, first)))
-    return keys
-
-
-def _near_clusters(prints: Sequence[ImagePrint], bits: int) -> list[int]:
-    """A number for each picture, the same for pictures that near ones join."""
-    if not prints:
-        return []
-    edges = []
-    for hashes in (_hash_array(prints, trimmed=False), _hash_array(prints, trimmed=True)):
-        distinct, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-        left, right = NearHashes(distinct, bits).find(distinct)
-        edges += [(first[left], first[right]), (np.arange(len(prints)), first[inverse.reshape(-1)])]
-    left, right = (np.concatenate(side) for side in zip(*edges, strict=True))
-    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(len(prints),) * 2)
-    return connected_components(graph, directed=False)[1].tolist()
-
-
-def _hash_array(prints: Sequence[ImagePrint], *, trimmed: bool) -> np.ndarray:
-    hashes = (image.trimmed if trimmed else image.phash for image in prints)
-    return np.fromiter((hashed or 0 for hashed in hashes), np.uint64, len(prints))
-
-
-def _bucket_pairs(keys: np.ndarray, entries: Sequence[Entry], bits: int) -> Iterator[np.ndarray]:
-    """Arrays of pairs (later, earlier) within the buckets of one band."""
-    order = np.argsort(keys, kind="stable")
-    new = np.flatnonzero(np.append(True, keys[order][1:] != keys[order][:-1]))
-    sizes = np.diff(np.append(new, len(order)))
-    twos = new[sizes == 2]
-    yield np.stack([order[twos + 1], order[twos]], axis=1)
-    for start, size in zip(new[sizes > 2].tolist(), sizes[sizes > 2].tolist(), strict=True):
-        members = order[start : start + size]
-        yield from _near_pairs(members, [entries[at] for at in members], bits)
-
-
-def _near_pairs(members: np.ndarray, entries: Sequence[Entry], bits: int) -> Iterator[np.ndarray]:
-    """Arrays of pairs (later, earlier) of a bucket with near first pictures; all pairs without hashes."""
-    prints = [entry.prints[0] for entry in entries if entry.prints]
-    if len(prints) < len(members) or any(image.phash is None for image in prints):
-        for at in range(1, len(members)):
-            yield np.stack([np.full(at, members[at]), members[:at]], axis=1)
-        return
-    for trimmed in (False, True):
-        hashes = _hash_array(prints, trimmed=trimmed)
-        right, left = NearHashes(hashes, bits).find(hashes)
-        yield np.stack([members[right], members[left]], axis=1)[right > left]
 
 
 def _compare(kept: Entry, other: Entry, bits: int) -> DuplicateReason | None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -129,34 +131,38 @@ class NearHashes:
             raise ValueError(f"bits: {bits} is not in [0, {_BANDS - 1}]")
         self._hashes = hashes
         self._bits = bits
-        bands = [_band(hashes, band) for band in range(_BANDS)]
+        bands = _bands(hashes)
         self._orders = [np.argsort(values, kind="stable") for values in bands]
         self._sorted = [values[order] for values, order in zip(bands, self._orders, strict=True)]
 
-    def find(self, queries: np.ndarray, block: int = 4096) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of all pairs (query, hash) that are near, sorted, each once.
+    def find(self, queries: np.ndarray) -> np.ndarray:
+        """All pairs (query, hash) that are near, int64 [pairs, 2], sorted, each once."""
+        return np.concatenate([np.empty((0, 2), np.int64), *self.find_blocks(queries)])
 
-        Args:
-            block: queries looked up at one time, which bounds the memory.
-        """
-        parts = [
-            self._find_block(queries[start : start + block], start) for start in range(0, len(queries), block)
+    def find_blocks(self, queries: np.ndarray, most: int = 1 << 21) -> Iterator[np.ndarray]:
+        """The same pairs in blocks of whole queries, for which about `most` candidates are looked at."""
+        ranges = [
+            (np.searchsorted(known, keys, "left"), np.searchsorted(known, keys, "right"))
+            for known, keys in zip(self._sorted, _bands(queries), strict=True)
         ]
-        pairs = np.concatenate(parts) if parts else np.empty((0, 2), np.int64)
-        return pairs[:, 0], pairs[:, 1]
+        candidates = np.sum([end - first for first, end in ranges], axis=0)
+        block = np.cumsum(candidates) // most
+        starts = np.flatnonzero(np.diff(block, prepend=-1))
+        for start, end in pairwise([*starts.tolist(), len(queries)]):
+            yield self._find_block(queries, ranges, start, end)
 
-    def _find_block(self, queries: np.ndarray, offset: int) -> np.ndarray:
+    def _find_block(
+        self, queries: np.ndarray, ranges: list[tuple[np.ndarray, np.ndarray]], start: int, end: int
+    ) -> np.ndarray:
         found = []
-        for band in range(_BANDS):
-            values = _band(queries, band)
-            first = np.searchsorted(self._sorted[band], values, "left")
-            query, at = expand_ranges(first, np.searchsorted(self._sorted[band], values, "right"))
-            stored = self._orders[band][at]
+        for (first, last), order in zip(ranges, self._orders, strict=True):
+            query, at = expand_ranges(first[start:end], last[start:end])
+            query, stored = query + start, order[at]
             near = np.bitwise_count(queries[query] ^ self._hashes[stored]) <= self._bits
-            found.append(np.stack([query[near] + offset, stored[near]], axis=1))
+            found.append(np.stack([query[near], stored[near]], axis=1))
         return np.unique(np.concatenate(found), axis=0)
 
 
-def _band(hashes: np.ndarray, band: int) -> np.ndarray:
-    """Bits 13 * band and up of each hash; the last band has 12."""
-    return (hashes >> np.uint64(13 * band)) & np.uint64(0x1FFF)
+def _bands(hashes: np.ndarray) -> list[np.ndarray]:
+    """The bits of each hash in five parts of 13 bits, the last of 12."""
+    return [(hashes >> np.uint64(13 * band)) & np.uint64(0x1FFF) for band in range(_BANDS)]
