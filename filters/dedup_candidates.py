@@ -13,6 +13,8 @@ from filters.image_hash import ImagePrint, NearHashes
 from filters.minhash import make_bands
 from filters.ngrams import number_words
 
+_ROWS = 1 << 16  # pairs per block
+
 
 def propose_pairs(entries: Sequence[Entry], bits: int) -> Iterator[np.ndarray]:
     """Blocks of pairs (later, earlier) that share a bucket, int64 [pairs, 2]; a pair may come again.
@@ -101,13 +103,13 @@ def _near_pairs(members: np.ndarray, entries: Sequence[Entry], bits: int) -> Ite
             yield members[pairs[pairs[:, 0] > pairs[:, 1]]]
 
 
-def _blocks(arrays: Iterable[np.ndarray], rows: int = 1 << 16) -> Iterator[np.ndarray]:
-    """Arrays of pairs put together until a block has `rows` of them."""
+def _blocks(arrays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Arrays of pairs put together until a block has `_ROWS` of them."""
     pending, size = [], 0
     for array in arrays:
         pending.append(array)
         size += len(array)
-        if size >= rows:
+        if size >= _ROWS:
             yield np.concatenate(pending)
             pending, size = [], 0
     if size:

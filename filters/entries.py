@@ -1,6 +1,6 @@
 """What dedup and decontamination remember of a problem, and how two of them are compared.
 
-An entry holds no picture, only its prints: 100,000 of them are a few hundred megabytes.
+An entry holds no picture, only its prints: about 1 kB for the words and 6 kB for each picture.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from filters.ngrams import content_words, joined, number_words, question_words, 
 from schemas.errors import RowError
 from schemas.records import Draft, Image, Problem, Sample, SourceFault
 
-THUMB_LEVELS = 32  # 93% of re-encoded, resized or bordered copies differ less in every pixel and colour
+THUMB_LEVELS = 24  # of re-encoded, resized or bordered copies 97% differ less in every pixel and colour
 _COMPARED = 4_000  # characters of the content words that two texts are compared by
 MAX_NEAR = 20_000  # characters; a longer question is nearly equal to none, it equals or it does not
 _PART = 32  # records per task: starting one costs as much as reading a question

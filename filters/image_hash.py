@@ -29,7 +29,7 @@ _WHITE = (
 )
 _IS_CONTENT = [255] * _WHITE + [0] * (256 - _WHITE)
 _BLANK = 2.0  # standard deviation in grey levels, below which there is nothing to recognise
-_THUMB = 24  # pixels
+_THUMB = 32  # pixels
 _BANDS = 5  # five bands of 64 bits: with at most 4 bits different, one band is equal
 
 
@@ -41,13 +41,13 @@ class ImagePrint:
         md5: of the encoded bytes, 16 bytes.
         phash, trimmed: 64-bit perceptual hashes of the picture as it is and without white borders; None
             where it cannot be decoded, has more than `MAX_PIXELS`, or is blank.
-        thumb: 24 x 24 RGB pixels of the trimmed picture, b"" where there are no hashes.
+        thumbs: 32 x 32 RGB pixels of the whole and then of the trimmed picture, b"" without hashes.
     """
 
     md5: bytes
     phash: int | None = None
     trimmed: int | None = None
-    thumb: bytes = b""
+    thumbs: bytes = b""
 
 
 def print_image(encoded: bytes) -> ImagePrint:
@@ -60,8 +60,10 @@ def print_image(encoded: bytes) -> ImagePrint:
     box = _trim_box(picture)
     if box is None or np.asarray(grey).std() < _BLANK:
         return ImagePrint(md5)
-    small = picture.crop(box).resize((_THUMB, _THUMB), PillowImage.Resampling.BOX)
-    return ImagePrint(md5, phash(grey), phash(grey.crop(box)), small.tobytes())
+    thumbs = [
+        part.resize((_THUMB, _THUMB), PillowImage.Resampling.HAMMING) for part in (picture, picture.crop(box))
+    ]
+    return ImagePrint(md5, phash(grey), phash(grey.crop(box)), b"".join(thumb.tobytes() for thumb in thumbs))
 
 
 def phash(grey: PillowImage.Image) -> int:
@@ -108,11 +110,14 @@ def count_bits(left: ImagePrint, right: ImagePrint) -> int | None:
 
 
 def thumb_difference(left: ImagePrint, right: ImagePrint) -> int:
-    """The largest difference of two thumbnails in any pixel and colour, in [0, 255]; 255 without one."""
-    if not left.thumb or not right.thumb:
+    """The largest difference in any pixel and colour, in [0, 255], of the thumbnails of the whole or of the
+    trimmed pictures, whichever is smaller; 255 without thumbnails."""
+    if not left.thumbs or not right.thumbs:
         return 255
-    first, second = (np.frombuffer(side.thumb, np.uint8).astype(np.int16) for side in (left, right))
-    return int(np.abs(first - second).max())
+    first, second = (
+        np.frombuffer(side.thumbs, np.uint8).reshape(2, -1).astype(int) for side in (left, right)
+    )
+    return int(np.abs(first - second).max(axis=1).min())
 
 
 class NearHashes:

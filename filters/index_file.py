@@ -16,7 +16,7 @@ from schemas.shards import read_shard, write_shard
 VERSION = b"1"
 _KEY = b"avar.decontamination_index"
 _PRINT = pa.struct(
-    [("md5", pa.binary(16)), ("phash", pa.uint64()), ("trimmed", pa.uint64()), ("thumb", pa.binary())]
+    [("md5", pa.binary(16)), ("phash", pa.uint64()), ("trimmed", pa.uint64()), ("thumbs", pa.binary())]
 )
 _SCHEMA = pa.schema(
     [
@@ -59,7 +59,7 @@ def read_entries(path: Path) -> tuple[Entry, ...]:
 
 def _row(entry: Entry) -> dict[str, Any]:
     images = [
-        {"md5": image.md5, "phash": image.phash, "trimmed": image.trimmed, "thumb": image.thumb}
+        {"md5": image.md5, "phash": image.phash, "trimmed": image.trimmed, "thumbs": image.thumbs}
         for image in entry.prints
     ]
     names = ("source", "row", "id", "question", "answer")

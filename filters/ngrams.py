@@ -44,7 +44,7 @@ GENERIC = frozenset(
 _PLACEHOLDER = re.compile(r"<\|?/?(?:image|img|vision)[^<>\s]{0,20}(?:\s{0,2}\d{1,3})?\s?\|?>", re.IGNORECASE)
 _FONT = re.compile(
     r"\\(?:mathrm|mathbf|mathit|mathsf|mathbb|text|textbf|textit|textrm|operatorname|displaystyle|left|right"
-    r"|[dt](?=frac)|q?quad)(?![A-Za-z])|\\[,;:! ]"
+    r"|q?quad)(?![A-Za-z])|\\[dt](?=frac)|\\[,;:! ]"
 )
 _WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
