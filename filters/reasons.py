@@ -23,6 +23,9 @@ class Reason(StrEnum):
     MENTIONS_DESCRIPTION = "mentions_description"  # gives away that a text stood in for the image
     TOO_FEW_ANCHORS = "too_few_anchors"
     NO_REFLECTION = "no_reflection"
+    NEAR_DUPLICATE = "near_duplicate"  # a problem that an earlier row of the run already asks
+    CONTAMINATED_TEXT = "contaminated_text"  # its words stand in a benchmark
+    CONTAMINATED_IMAGE = "contaminated_image"  # its picture does
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

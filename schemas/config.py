@@ -271,6 +271,39 @@ class EvidenceSettings(Settings):
         return {name: part for name, part in parts.items() if part is not None}
 
 
+class DedupSettings(Settings):
+    """When two problems are one (filters/dedup.py)."""
+
+    enabled: bool = True
+    similarity: float = Field(
+        default=90.0, ge=50, le=100, description="least likeness of two questions, rapidfuzz ratio"
+    )
+    bits: int = Field(default=4, ge=0, le=4, description="most different bits of two pictures' hashes, of 64")
+
+
+class DecontaminateSettings(Settings):
+    """When a problem stands in a benchmark (filters/decontaminate.py)."""
+
+    benchmarks: tuple[str, ...] = Field(
+        default=(), description="names of filters/benchmarks.py, folders or files; none by default"
+    )
+    index: Path | None = Field(default=None, description="file of an index that was built before")
+    ngram: int = Field(default=8, ge=3, le=32, description="words in a row; 8 in open-r1, 13 in s1")
+    max_items: int = Field(
+        default=32, ge=1, description="an n-gram or a question of more items than this is boiler-plate"
+    )
+    bits: int = Field(default=4, ge=0, le=4, description="most different bits of two pictures' hashes, of 64")
+    similarity: float = Field(
+        default=60.0, ge=0, le=100, description="likeness of the questions that confirms a near picture"
+    )
+    near_text: float = Field(
+        default=85.0, ge=50, le=100, description="least likeness of nearly equal questions"
+    )
+    image_alone: bool = Field(
+        default=True, description="the very bytes of a benchmark's picture count with any question"
+    )
+
+
 class FilterSettings(Settings):
     """Thresholds of the filters. Tokens here are words and punctuation marks, counted without a model."""
 
