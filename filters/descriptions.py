@@ -128,8 +128,8 @@ def _procedural(scene: Scene) -> str:
     """The exact scene of a procedural problem (`Problem.facts` of the source `scenes`)."""
     if "bars" in scene:
         parts = [
-            f"The {bar['colour']} bar reaches {bar['value']}, which is {bar['value'] / scene['step']:.2f} gridline "
-            "spacings above the baseline."
+            f"The {bar['colour']} bar reaches {bar['value']}, which is {bar['value'] / scene['step']:.2f} "
+            "gridline spacings above the baseline."
             for bar in scene["bars"]
         ]
         return "\n".join([f"There are {len(scene['bars'])} bars.", *parts])

@@ -20,8 +20,13 @@ _NAME = rf"(?:{_POINTS}){{2,8}}"
 _TERM = re.compile(r"\b([A-Z][A-Za-z]{2,24})\(([^()]{0,200})\)")
 _MAX_ROUNDS = 6
 
-_LINE_WORD = r"(?:(?:line\s)?segments?|lines?|sides?|rays?|chords?|diameters?|radi(?:us|i)|edges?|base|height|arcs?)"
-_IS = r"(?:=|≈|\bis(?:\sequal\sto|\slabell?ed|\smarked(?:\sas)?|\sof)?|\bequals|\bmeasures|\bhas\s(?:a\s)?(?:length|measure)(?:\sof)?|\breads|\bof(?:\slength)?|:)"
+_LINE_WORD = (
+    r"(?:(?:line\s)?segments?|lines?|sides?|rays?|chords?|diameters?|radi(?:us|i)|edges?|base|height|arcs?)"
+)
+_IS = (
+    r"(?:=|≈|\bis(?:\sequal\sto|\slabell?ed|\smarked(?:\sas)?|\sof)?|\bequals|\bmeasures|\breads|\bof(?:\slength)?|:"
+    r"|\bhas\s(?:a\s)?(?:length|measure)(?:\sof)?)"
+)
 _VALUE = r"(?P<value>(?:about\s)?[^\s,;:=][^,;:=\n]{0,60}?)"
 _STOP = r"(?=\s{0,2}(?:[,;\n\]\"]|\.(?:\s|$)|$|\band\b|\bso\b|\bwhile\b|\bwhich\b|=))"
 _MEASURES = re.compile(
@@ -45,7 +50,9 @@ _POLYGON = re.compile(
     re.IGNORECASE,
 )
 _LINE_NAME = re.compile(rf"(?<![A-Za-z])({_POINTS}{_POINTS})(?![A-Za-z(])")
-_POINT_NAME = re.compile(rf"(?<![A-Za-z])(?:point|vertex|centre|center|circle)s?\s({_POINTS})(?![A-Za-z(])", re.I)
+_POINT_NAME = re.compile(
+    rf"(?<![A-Za-z])(?:point|vertex|centre|center|circle)s?\s({_POINTS})(?![A-Za-z(])", re.I
+)
 _KEYED_POINT = re.compile(rf"[\"']?\b({_POINTS})[\"']?\s?[:=]?\s?[\[(]\s?-?\d")
 
 
@@ -88,7 +95,11 @@ def read_figure(text: str) -> Figure:
 def judge_figure(claim: Figure, known: Figure) -> list[Judgement]:
     """A judgement for each fact of the claim."""
     return [
-        *(_judge_measure(subject, value, known) for subject, values in claim.measures.items() for value in values),
+        *(
+            _judge_measure(subject, value, known)
+            for subject, values in claim.measures.items()
+            for value in values
+        ),
         *_among(claim.incidences, known.incidences),
         *_among(claim.relations, known.relations),
         *(_judge_polygon(corners, known) for corners in claim.polygons),
@@ -109,7 +120,7 @@ def _judge_measure(subject: Subject, value: str, known: Figure) -> Judgement:
 
 
 def _judge_polygon(corners: frozenset[str], known: Figure) -> Judgement:
-    """A polygon is there where it is named or a triangle's sides are all drawn; not where a corner is none."""
+    """There where it is named or a triangle's sides are drawn; not there where a corner is no point."""
     if corners in known.polygons:
         return "supported"
     if len(corners) == 3 and all(corners - {corner} in known.lines for corner in corners):

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from filters.facts import geometry, readings, tables, things
+from filters.facts import assertions, geometry, labels, readings, tables, things
 from filters.facts.values import Judgement
 
-MAX_DESCRIPTION = 400_000  # characters of a description that are read
+MAX_DESCRIPTION = 100_000  # characters of a description that are read
 MAX_CLAIM = 2_000
 _KEPT = 8  # descriptions in memory: all claims of a trace are about one
 
@@ -23,6 +23,7 @@ class Known:
     tables: list[tables.Table]
     times: list[readings.ClockTime]
     sequences: list[readings.Listed]
+    labels: list[labels.Label]
     things: things.Scene
 
 
@@ -36,6 +37,7 @@ def read_description(description: str) -> Known:
         tables.read_tables(text),
         readings.read_times(text),
         readings.read_sequences(text),
+        labels.read_labels(text),
         things.read_scene(text),
     )
 
@@ -74,9 +76,11 @@ def _judgements(claim: str, known: Known) -> Iterator[Judgement]:
 def _judge_prose(claim: str, known: Known) -> Iterator[Judgement]:
     listed = tuple(readings.judge_sequences(claim, known.sequences))
     yield from (verdict for verdict in listed if verdict != "unknown")
-    found = tuple(things.judge_scene(readings.without_lists(claim), known.things))
+    quoted = tuple(labels.judge_labels(claim, known.labels, known.text))
+    yield from quoted
+    found = tuple(assertions.judge_scene(readings.without_lists(claim), known.things))
     yield from found
-    if not found:
+    if not found and not quoted:
         loose = tables.judge_loose(claim, known.tables)
         if loose != "unknown":
             yield loose

@@ -17,22 +17,31 @@ from filters.facts.values import ORDINALS, Judgement, fold, number_of, same_name
 When = Literal["start", "end", "other", ""]
 
 _WHEN: dict[When, re.Pattern[str]] = {
-    "start": re.compile(r"\b(?:start\w{0,4}|initial\w{0,4}|begin\w{0,5}|began|current\w{0,2}|now|shown|given|original\w{0,2})\b"),
+    "start": re.compile(
+        r"\b(?:start\w{0,4}|initial\w{0,4}|begin\w{0,5}|began|current\w{0,2}|now|shown|given|original\w{0,2})\b"
+    ),
     "end": re.compile(r"\b(?:end|ends|ending|final\w{0,2}|target|goal|after\w{0,5}|result\w{0,3})\b"),
-    "other": re.compile(r"\b(?:add\w{0,3}|subtract\w{0,3}|query|steps?|later|earlier|ago|before|asked|took|elapsed|moves?)\b"),
+    "other": re.compile(
+        r"\b(?:add\w{0,3}|subtract\w{0,3}|query|steps?|later|earlier|ago|before|asked|took|elapsed|moves?)\b"
+    ),
 }
-_HOUR = re.compile(r"(?<![A-Za-z])(?P<who>[A-Za-z_ ]{0,40}?)[ _]?hours?[\"']?(?:\s(?:hand\s)?(?:is|at|points\sto|shows))?\s?[:=]?\s?[\"']?(?P<value>\d{1,2})(?!\d)", re.I)
-_MINUTE = re.compile(r"(?<![A-Za-z])(?P<who>[A-Za-z_ ]{0,40}?)[ _]?minutes?[\"']?(?:\s(?:hand\s)?(?:is|at|points\sto|shows))?\s?[:=]?\s?[\"']?(?P<value>\d{1,2})(?!\d)", re.I)
+_OF_TIME = (
+    r"(?<![A-Za-z])(?P<who>[A-Za-z_ ]{{0,40}}?)[ _]?{unit}s?[\"']?(?:\s(?:hand\s)?(?:is|at|points\sto|shows))?"
+    r"\s?[:=]?\s?[\"']?(?P<value>\d{{1,2}})(?!\d)"
+)
+_HOUR = re.compile(_OF_TIME.format(unit="hour"), re.IGNORECASE)
+_MINUTE = re.compile(_OF_TIME.format(unit="minute"), re.IGNORECASE)
 _TIME = re.compile(r"(?<![\d:.])(?P<hour>\d{1,2}):(?P<minute>\d{2})(?![\d:])\s?(?P<half>[AaPp]\.?[Mm]\b)?")
 _CLOCK = re.compile(r"\b(?:clock|watch|time|hands?)\b", re.I)
 _LIST = re.compile(
     r"(?<![\w.,:(\[-])(?:-?\d{1,9}(?:\.\d{1,6})?)(?:(?:,\s?(?:and\s)?|\sand\s)-?\d{1,9}(?:\.\d{1,6})?){1,40}(?![\w.]\d|:\d)"
 )
 _WORDS = re.compile(r"[A-Za-z]{3,20}")
-_STOP = frozenset(
-    "the are and for from left right with has have which that this there image picture they their contains contain "
-    "hold holds list order respectively values value each".split()
+_STOP = (
+    "the are and for from left right with has have which that this there image picture they their contains "
+    "contain hold holds list order respectively values value each"
 )
+_IGNORED = frozenset(_STOP.split())
 _BEFORE = 60  # characters before a list that may name it
 
 
@@ -57,7 +66,11 @@ class ClockTime:
 def read_times(text: str) -> list[ClockTime]:
     """Times of day that a clock may show: `2:23`, or an hour and a minute under one name."""
     found = [
-        ClockTime(int(match["hour"]) % 12, int(match["minute"]), _when(text[max(0, match.start() - 50) : match.start()]))
+        ClockTime(
+            int(match["hour"]) % 12,
+            int(match["minute"]),
+            _when(text[max(0, match.start() - 50) : match.start()]),
+        )
         for match in _TIME.finditer(text)
     ]
     minutes = {fold(match["who"].replace("_", " ")): match["value"] for match in _MINUTE.finditer(text)}
@@ -129,7 +142,7 @@ def _equal(one: Sequence[str], other: Sequence[str]) -> bool:
 
 def _sequence(words: str, values: Sequence[str]) -> Listed:
     plain = fold(words.replace("_", " ").replace('"', " "))
-    named = frozenset(word for word in _WORDS.findall(plain) if word not in _STOP)
+    named = frozenset(word for word in _WORDS.findall(plain) if word not in _IGNORED)
     return Listed(named | (ORDINALS.keys() & set(plain.split())), _when(plain), tuple(values))
 
 

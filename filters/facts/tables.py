@@ -1,7 +1,7 @@
 """Tables and what a claim says of a cell.
 
-A table is read from pipe rows, from lists of one length under their keys, and from sentences or lines that give
-a row's values by name. The first row may be a header or data: a column is found by its header, or as "column 2".
+A table is read from pipe rows, from lists of one length under their keys, and from lines that give a row's
+values by name. The first row may be a header or data: a column is found by its header, or as "column 2".
 """
 
 from __future__ import annotations
@@ -48,14 +48,16 @@ _DERIVED = re.compile(
     r"plus|minus|product|least|most|highest|lowest|greatest|smallest|each|per)\b|[+*/×÷]",
     re.IGNORECASE,
 )
-_SAYS = re.compile(rf"\b(?:{_PUT}|costs?|has|have|had|scored?|got|sold|made|read|went|arrives?|departs?|begins?|ends?)\b")
+_SAYS = re.compile(
+    rf"\b(?:{_PUT}|costs?|has|have|had|scored?|got|sold|made|read|went|arrives?|departs?|begins?|ends?)\b"
+)
 _MARKS = re.compile(r"[^\w$.,:% -]")
 _VALUE = re.compile(r"\$?-?\d[\d,]{0,15}(?:\.\d{1,6}|:\d{2})?")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of cells; `header` names the columns, or is empty where nobody knows whether the first row does."""
+    """Rows of cells; `header` names the columns, or is empty where the first row may do so."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -198,7 +200,9 @@ def _find_column(name: str, table: Table) -> int | None:
         return names.index(wanted)
     place = _COLUMN.match(fold(name))
     if place:
-        return int(place[1]) - 1 if place[1] else ORDINALS.get(place[2], 0) - 1 if place[2] in ORDINALS else None
+        return (
+            int(place[1]) - 1 if place[1] else ORDINALS.get(place[2], 0) - 1 if place[2] in ORDINALS else None
+        )
     best = process.extractOne(wanted, names, scorer=fuzz.ratio, score_cutoff=85)
     return best[2] if best else None
 
@@ -240,7 +244,9 @@ def _judge_sentences(claim: CellClaim, text: str) -> Iterator[Judgement]:
 def _judge_row_value(claim: str, table: Table) -> Judgement:
     """A sentence with one row's name and one number, against that row."""
     said = f" {fold(_MARKS.sub(' ', claim))} "
-    named = [row for row in table.rows if row[0] and len(row) > 1 and f" {_bare(row[0])} " in said.replace(",", "")]
+    named = [
+        row for row in table.rows if row[0] and len(row) > 1 and f" {_bare(row[0])} " in said.replace(",", "")
+    ]
     if len(named) != 1 or number_of(named[0][0]) is not None:
         return "unknown"
     row = named[0]

@@ -13,8 +13,8 @@ from filters.quantities import NUMBER_WORDS
 Judgement = Literal["supported", "contradicted", "unknown"]
 
 NAME_MATCH = 85  # of 100, rapidfuzz: spelling slips and plurals pass, another name does not
-_ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
-ORDINALS = {word: place for place, word in enumerate(_ORDINALS, start=1)}
+_ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
+ORDINALS = {word: place for place, word in enumerate(_ORDINALS.split(), start=1)}
 NUMBER = r"[-+]?\d{1,15}(?:,\d{3}){0,4}(?:\.\d{1,12})?"
 _NUMBER = re.compile(rf"{NUMBER}\Z")
 _AROUND = re.compile(r"^(?:about|approximately|roughly|around|nearly|some|≈|~)\s{0,3}", re.IGNORECASE)
@@ -112,7 +112,7 @@ def _canonical(text: str) -> str:
 
 
 def _is_term(text: str) -> bool:
-    """True for what looks like algebra: few characters, short variables, no word of a language but `angle`."""
+    """True for what looks like algebra: few characters, short variables, no word but `angle`."""
     if not 0 < len(text) <= 40 or not re.fullmatch(r"[a-z\d\s.+*/^(){}-]+", text):
         return False
     after_angle = re.sub(r"\bangle [a-z]{1,3}\b", "a", text)

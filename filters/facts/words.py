@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from filters.quantities import NUMBER_WORDS
 
+_PLAIN = "red orange yellow green blue pink brown black white beige magenta"
 _COLOURS = {
-    **{name: name for name in "red orange yellow green blue pink brown black white beige magenta".split()},
+    **{name: name for name in _PLAIN.split()},
     **dict.fromkeys(("purple", "violet"), "purple"),
     **dict.fromkeys(("grey", "gray", "silver"), "grey"),
     **dict.fromkeys(("cyan", "teal", "turquoise"), "cyan"),
@@ -17,24 +18,42 @@ _COLOURS = {
 }
 COLOUR = "|".join(_COLOURS)
 _KINDS = (
-    "bar slice column line curve arrow segment point dot corner side edge angle triangle square rectangle circle "
-    "disc disk polygon hexagon pentagon octagon diamond star cross shape object element cube sphere cylinder cone "
-    "pyramid ball box block tile node piece panel region cell person man woman child car sign house tree cat dog bird "
-    "jug disk peg ring oval ellipse heart label leaf book cup bottle flower fruit apple animal figure item"
-).split()
-_IRREGULAR = {"vertices": "vertex", "men": "man", "women": "woman", "children": "child", "people": "person", "leaves": "leaf", "indices": "index", "boxes": "box", "crosses": "cross", "discs": "disc", "disks": "disk"}
+    "bar slice column line curve arrow segment point dot corner side edge angle triangle square rectangle "
+    "circle disc disk polygon hexagon pentagon octagon diamond star cross shape object element cube sphere "
+    "cylinder cone pyramid ball box block tile node piece panel region cell person man woman child car sign "
+    "house tree cat dog bird jug peg ring oval ellipse heart label leaf book cup bottle flower fruit apple "
+    "animal figure item"
+)
+_LONGEST_FIRST = "|".join(sorted(_KINDS.split(), key=len, reverse=True))
+_IRREGULAR = {
+    "vertices": "vertex",
+    "men": "man",
+    "women": "woman",
+    "children": "child",
+    "people": "person",
+    "leaves": "leaf",
+    "indices": "index",
+    "boxes": "box",
+    "crosses": "cross",
+    "discs": "disc",
+    "disks": "disk",
+}
 _IRREGULAR |= {word: word for word in ("axis", "lens", "bus", "glass", "gas", "cross")}
 _COUNTS = {word: value for word, value in NUMBER_WORDS.items() if word.isascii()}
 _COUNT = "|".join(_COUNTS)
-_SIZES = r"(?:small|large|big|tiny|medium|short|long|tall|little|plain|filled|solid|dashed|colou?red|light|dark|bright|pale|deep)"
+_SIZES = (
+    r"(?:small|large|big|tiny|medium|short|long|tall|little|plain|filled|solid|dashed|colou?red|light|dark|"
+    r"bright|pale|deep)"
+)
 _NOT_KIND = (
-    "and or is are was were in on at of to for with one ones the a an not but as by from which that counts reads "
-    "looks has have ends holds comes covers lies seems than option also itself instead only there too".split()
+    "and or is are was were in on at of to for with one ones the a an not but as by from which that counts "
+    "reads looks has have ends holds comes covers lies seems than option also itself instead only there too"
 )
 _MENTION = re.compile(
     rf"\b(?:(?P<count>\d{{1,4}}|{_COUNT}|an?|the|this|that|each|every|no|other|another)\s)?(?:{_SIZES}[\s-]){{0,3}}"
-    rf"(?:(?P<colour>{COLOUR})(?:[\s-](?:colou?red|filled))?\s(?!(?:{'|'.join(_NOT_KIND)})\b)(?P<noun>[a-z]{{3,20}})"
-    rf"|(?P<kind>(?:{'|'.join(sorted(_KINDS, key=len, reverse=True))})(?:e?s)?|men|women|children|people|leaves))\b",
+    rf"(?:(?P<colour>{COLOUR})(?:[\s-](?:colou?red|filled))?\s(?!(?:{_NOT_KIND.replace(' ', '|')})\b)"
+    r"(?P<noun>[a-z]{3,20})"
+    rf"|(?P<kind>(?:{_LONGEST_FIRST})(?:e?s)?|men|women|children|people|leaves))\b",
     re.IGNORECASE,
 )
 _PLACES = {
@@ -44,7 +63,9 @@ _PLACES = {
     "bottom": re.compile(r"\b(?:bottom|lower|lowest)\b", re.I),
 }
 _OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
-_DIRECTION = re.compile(r"\bfrom (?:the )?(?:left|right|top|bottom) (?:to|side)\b|\bright angle|\bis right\b|\ball right\b", re.I)
+_DIRECTION = re.compile(
+    r"\bfrom (?:the )?(?:left|right|top|bottom) (?:to|side)\b|\bright angle|\bis right\b|\ball right\b", re.I
+)
 _PLACE = re.compile(
     r"\b(?:at|in|on|to|near|towards)\s(?:the\s)?(?:very\s|far\s)?(?P<place>(?:upper|lower|middle|top|bottom|left|right|centre|"
     r"center)(?:[\s-](?:left|right|centre|center|corner|side|half|hand)){0,2})\b(?!\s(?:of\sthe|to\s))",
