@@ -31,6 +31,7 @@ from filters.facts.words import (
     Mention,
     find_mentions,
     find_place,
+    forgive,
     opposed,
     same_colour,
     singular,
@@ -67,17 +68,14 @@ def judge_scene(claim: str, known: Scene) -> Iterator[Judgement]:
     """A judgement for each fact about things in a claim; for a sentence of the description itself, one."""
     found: list[Judgement] = []
     for part, doubted, last in _parts(claim):
-        found += [_forgiven(verdict, doubted) for verdict in _judge_part(part, last, known)]
+        for verdict in _judge_part(part, last, known):
+            found.append(forgive(verdict, doubted))
     doubted = bool(DOUBT.search(claim) or NO_STATEMENT.search(claim))
     for cell, name in read_cells(claim):
-        found.append(_forgiven(_judge_cell(cell, name, known), doubted))
+        found.append(forgive(_judge_cell(cell, name, known), doubted))
     if not found and _is_quoted(claim, known):
         found.append("supported")
     yield from found
-
-
-def _forgiven(verdict: Judgement, doubted: bool) -> Judgement:
-    return "unknown" if doubted and verdict == "contradicted" else verdict
 
 
 def _parts(claim: str) -> Iterator[tuple[str, bool, Mention | None]]:
@@ -153,7 +151,8 @@ def _judge_said(mention: Mention, after: str, known: Scene) -> Iterator[Judgemen
         yield _judge_place(place, places)
     if not _RECKONED.search(after):
         amounts = [amount for thing in things for amount in thing.amounts]
-        yield from (_judge_amount(amount, amounts) for amount in read_amounts(after))
+        for amount in read_amounts(after):
+            yield _judge_amount(amount, amounts)
 
 
 def _judge_colour(kind: str, colour: str, known: Scene) -> Iterator[Judgement]:

@@ -34,6 +34,11 @@ _MEASURES = re.compile(
     rf"|(?:\b(?:the\s)?(?:length\sof\s)?(?P<kind>{_LINE_WORD}\s)?)(?<![A-Za-z])(?P<line>{_POINTS}{_POINTS})(?![A-Za-z])"
     rf"\s{{0,2}}{_IS}\s{{0,2}}(?P<length>(?:about\s)?[^\s,;:=][^,;:=\n]{{0,60}}?){_STOP}"
 )
+# Before a name: it is part of a larger term, of which the value is.
+_IN_TERM = re.compile(
+    r"(?:[-+*/·×÷^√]\s?|\d\s?|\b(?:sin|cos|tan|cot|twice|double|half(?:\sof)?|plus|minus|times|sum\sof|third\sof)\s)"
+    r"(?:\(|the\s|m)?\Z"
+)
 _ON = re.compile(
     rf"\b(?:points?\s)?(?<![A-Za-z])(?P<points>{_POINTS}(?:(?:,\s|,?\sand\s)(?:point\s)?{_POINTS}){{0,11}})\s"
     rf"(?:(?:both|all|each)\s)?(?:lies?|is|are|falls?|sits?)?\s?(?:located\s|lying\s)?(?:on|at)\s(?:the\s)?"
@@ -167,6 +172,9 @@ def _in_words(match: re.Match[str]) -> str:
 
 def _measures(text: str) -> Iterator[tuple[Subject, str]]:
     for match in _MEASURES.finditer(text):
+        name = match.start("line") if match["line"] else match.start("angle")
+        if _IN_TERM.search(text[max(0, name - 20) : name]):
+            continue
         if match["corner"]:
             yield ("angle", _angle(match["corner"])), _angles_named(match["value"])
         elif is_amount(match["length"]):

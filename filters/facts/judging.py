@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from filters.facts import assertions, geometry, labels, readings, tables, things
+from filters.facts import assertions, geometry, labels, readings, tables, things, words
 from filters.facts.values import Judgement
 
 MAX_DESCRIPTION = 100_000  # characters of a description that are read
@@ -56,7 +56,17 @@ def combine(verdicts: Sequence[Judgement]) -> Judgement:
 
 
 def _judgements(claim: str, known: Known) -> Iterator[Judgement]:
-    """The judgement of every fact in the claim, of the most telling kind alone."""
+    """The judgement of every fact in the claim; one that is only supposed is not held against it."""
+    doubted = bool(words.DOUBT.search(claim) or words.NO_STATEMENT.search(claim))
+    formal = tuple(_judge_formal(claim, known))
+    for verdict in formal:
+        yield words.forgive(verdict, doubted)
+    if not formal:
+        yield from _judge_prose(claim, known, doubted)
+
+
+def _judge_formal(claim: str, known: Known) -> Iterator[Judgement]:
+    """Judgements of a cell, of geometry, or of a clock: of the first kind that the claim is."""
     cell = tables.read_cell_claim(claim)
     verdict = tables.judge_cell(cell, known.tables, known.text) if cell else "unknown"
     if verdict != "unknown":
@@ -69,15 +79,16 @@ def _judgements(claim: str, known: Known) -> Iterator[Judgement]:
     time = readings.judge_time(claim, known.times)
     if time is not None:
         yield time
-        return
-    yield from _judge_prose(claim, known)
 
 
-def _judge_prose(claim: str, known: Known) -> Iterator[Judgement]:
+def _judge_prose(claim: str, known: Known, doubted: bool) -> Iterator[Judgement]:
     listed = tuple(readings.judge_sequences(claim, known.sequences))
-    yield from (verdict for verdict in listed if verdict != "unknown")
+    for verdict in listed:
+        if verdict != "unknown":
+            yield verdict
     quoted = tuple(labels.judge_labels(claim, known.labels, known.text))
-    yield from quoted
+    for verdict in quoted:
+        yield words.forgive(verdict, doubted)
     found = tuple(assertions.judge_scene(readings.without_lists(claim), known.things))
     yield from found
     if not found and not quoted:

@@ -26,8 +26,8 @@ _WHEN: dict[When, re.Pattern[str]] = {
     ),
 }
 _OF_TIME = (
-    r"(?<![A-Za-z])(?P<who>[A-Za-z_ ]{{0,40}}?)[ _]?{unit}s?[\"']?(?:\s(?:hand\s)?(?:is|at|points\sto|shows))?"
-    r"\s?[:=]?\s?[\"']?(?P<value>\d{{1,2}})(?!\d)"
+    r"(?<![A-Za-z])(?P<who>[A-Za-z_ ]{{0,40}}?)[ _]?{unit}s?[\"']?"
+    r"(?:\s(?:hand\s)?(?:is|at|points\sto|shows))?\s?[:=]?\s?[\"']?(?P<value>\d{{1,2}})(?!\d)"
 )
 _HOUR = re.compile(_OF_TIME.format(unit="hour"), re.IGNORECASE)
 _MINUTE = re.compile(_OF_TIME.format(unit="minute"), re.IGNORECASE)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from filters.facts.values import Judgement
 from filters.quantities import NUMBER_WORDS
 
 _PLAIN = "red orange yellow green blue pink brown black white beige magenta"
@@ -106,6 +107,11 @@ class Mention:
         if self.count.isdecimal():
             return int(self.count)
         return _COUNTS.get(self.count)
+
+
+def forgive(verdict: Judgement, doubted: bool) -> Judgement:
+    """A verdict that does not hold against a claim what the claim itself doubts."""
+    return "unknown" if doubted and verdict == "contradicted" else verdict
 
 
 def find_mentions(text: str) -> Iterator[Mention]:
