@@ -150,7 +150,7 @@ def check_prompt(draft: Draft, settings: FilterSettings) -> Verdict:
     Score: 1 or 0. What the question itself says may be quoted.
     """
     del settings
-    found = find_prompt(flatten(think_part(draft.trace, MAX_CHARS)))
+    found = find_prompt(flatten(draft.trace[:MAX_CHARS]))
     if found is None or found.strip() in flatten(draft.problem.question):
         return kept(PROMPT, 1.0)
     return dropped(PROMPT, Reason.LEAKED_PROMPT, 0.0, repr(found))

@@ -28,7 +28,10 @@ from filters.facts.words import (
     COLOUR,
     DOUBT,
     NO_STATEMENT,
+    OUTLINES,
     Mention,
+    canonical_colour,
+    doubted_from,
     find_mentions,
     find_place,
     forgive,
@@ -38,6 +41,7 @@ from filters.facts.words import (
 )
 
 _CLAUSE = re.compile(r"[;:,](?!\d)\s{0,3}|\s(?:and|but|while|whereas)\s")
+_UNREAD = re.compile(r"\bunclear\b", re.IGNORECASE)  # of a cell in a list: the others are as they are said
 _PRONOUN = re.compile(r"\s{0,2}(?:it|its|which|this|that one|they)\b", re.IGNORECASE)
 _RECKONED = re.compile(
     r"[+*/=×÷<>]|\b(?:makes?|total|sum|altogether|so far|difference|more|less|fewer|than|apart)\b",
@@ -67,10 +71,10 @@ _PARTS_STATEMENTS = re.compile(rf"\$?\d.*|[,;:()]|{COLOUR}")
 def judge_scene(claim: str, known: Scene) -> Iterator[Judgement]:
     """A judgement for each fact about things in a claim; for a sentence of the description itself, one."""
     found: list[Judgement] = []
-    for part, doubted, last in _parts(claim):
-        for verdict in _judge_part(part, last, known):
-            found.append(forgive(verdict, doubted))
-    doubted = bool(DOUBT.search(claim) or NO_STATEMENT.search(claim))
+    for part, doubt, last in _parts(claim):
+        for place, verdict in _judge_part(part, last, known):
+            found.append(forgive(verdict, doubt is not None and place >= doubt))
+    doubted = bool(DOUBT.search(_UNREAD.sub("", claim)) or NO_STATEMENT.search(claim))
     for cell, name in read_cells(claim):
         found.append(forgive(_judge_cell(cell, name, known), doubted))
     if not found and _is_quoted(claim, known):
@@ -78,33 +82,42 @@ def judge_scene(claim: str, known: Scene) -> Iterator[Judgement]:
     yield from found
 
 
-def _parts(claim: str) -> Iterator[tuple[str, bool, Mention | None]]:
-    """Clauses, whether doubt stands in them or before them, and the thing named last before."""
+def _parts(claim: str) -> Iterator[tuple[str, int | None, Mention | None]]:
+    """Clauses, where in each doubt begins (0 where it did before), and the thing named last before."""
     last: Mention | None = None
-    doubted = hopeless = bool(NO_STATEMENT.search(claim))
+    hopeless = bool(NO_STATEMENT.search(claim))
+    doubted = hopeless
     start = 0
     ends = [(match.start(), match.end(), match[0]) for match in _CLAUSE.finditer(claim)]
     for end, following, mark in [*ends, (len(claim), len(claim), "")]:
         part = claim[start:end]
-        doubted = doubted or bool(DOUBT.search(part))
-        yield part, doubted, last
+        doubt = 0 if doubted else doubted_from(part)
+        yield part, doubt, last
         last = next(iter(list(find_mentions(part))[-1:]), last)
         start = following
-        doubted = hopeless or (doubted and not mark.startswith(";"))
+        doubted = hopeless or (doubt is not None and not mark.startswith(";"))
 
 
-def _judge_part(part: str, last: Mention | None, known: Scene) -> Iterator[Judgement]:
+def _judge_part(part: str, last: Mention | None, known: Scene) -> Iterator[tuple[int, Judgement]]:
+    """Each judgement with the place in the clause that it is about."""
     mentions = list(find_mentions(part))
     if last is not None and not mentions and _PRONOUN.match(part):
-        yield from _judge_said(last, part, known)
+        for verdict in _judge_said(last, part, known):
+            yield len(part), verdict
     coloured = _NOUN_IS_COLOUR.search(part)
     if coloured and all(mention.end != coloured.end("noun") for mention in mentions):
-        yield from _judge_colour(singular(coloured["noun"].lower()), coloured["colour"], known)
+        for verdict in _judge_colour(singular(coloured["noun"].lower()), coloured["colour"], known):
+            yield len(part), verdict
     for mention, after in with_tails(part, mentions):
-        yield from _judge_named(mention, part, known)
-        yield from _judge_count(mention, part, after, known)
-        if mention.count not in ("no", "each", "every", "other", "another"):
-            yield from _judge_said(mention, after, known)
+        for verdict in _judge_named(mention, part, known):
+            yield mention.start, verdict
+        for verdict in (*_judge_count(mention, part, after, known), *_judge_tail(mention, after, known)):
+            yield len(part), verdict
+
+
+def _judge_tail(mention: Mention, after: str, known: Scene) -> Iterator[Judgement]:
+    if mention.count not in ("no", "each", "every", "other", "another"):
+        yield from _judge_said(mention, after, known)
 
 
 def _judge_named(mention: Mention, part: str, known: Scene) -> Iterator[Judgement]:
@@ -114,8 +127,19 @@ def _judge_named(mention: Mention, part: str, known: Scene) -> Iterator[Judgemen
     if known.named(mention.name):
         if _THERE.search(part[: mention.start]) and mention.number is None:
             yield "supported"
-    elif any(colour for colour, _ in known.of_kind(mention.kind)):
+    elif mention.colour in known.loose.get(mention.kind, ()):
+        return
+    elif any(colour for colour, _ in known.of_kind(mention.kind)) or _is_of_other_outline(mention, known):
         yield "contradicted"
+
+
+def _is_of_other_outline(mention: Mention, known: Scene) -> bool:
+    """True for "the red square" where what is red and has an outline is a circle."""
+    if mention.count != "the" or mention.kind not in OUTLINES:
+        return False
+    return any(
+        kind in OUTLINES and colour and same_colour(colour, mention.colour) for colour, kind in known.things
+    )
 
 
 def _judge_count(mention: Mention, part: str, after: str, known: Scene) -> Iterator[Judgement]:
@@ -159,7 +183,7 @@ def _judge_colour(kind: str, colour: str, known: Scene) -> Iterator[Judgement]:
     colours = [name[0] for name in known.of_kind(kind) if name[0]]
     if any(same_colour(colour, other) for other in colours):
         yield "supported"
-    elif colours:
+    elif colours and canonical_colour(colour) not in known.loose.get(kind, ()):
         yield "contradicted"
 
 

@@ -44,14 +44,15 @@ _PART = re.compile(r";\s?|(?:,\s?|\sand\s)(?=[^,;:=]{1,60}(?::|=|\sis\s))")
 _NAMES = re.compile(r"\s?(?::(?!\d)|=|\sis\b)\s?")
 _SPLIT_IS = re.compile(rf"\s{_PUT}(?=\s|$)")
 _DERIVED = re.compile(
-    r"\b(?:more|less|fewer|than|total|sum|altogether|difference|twice|times|half|average|mean|median|mode|"
+    r"\b(?:more|less|fewer|than|total|sum|altogether|in all|combined|together|both|difference|"
+    r"twice|times|half|average|mean|median|mode|"
     r"plus|minus|product|least|most|highest|lowest|greatest|smallest|each|per)\b|[+*/×÷]",
     re.IGNORECASE,
 )
 _SAYS = re.compile(
     rf"\b(?:{_PUT}|costs?|has|have|had|scored?|got|sold|made|read|went|arrives?|departs?|begins?|ends?)\b"
 )
-_MARKS = re.compile(r"[^\w$.,:% -]")
+_MARKS = re.compile(r"['’]s\b|[^\w$.,:% -]|[.,:](?!\d)")
 _VALUE = re.compile(r"\$?-?\d[\d,]{0,15}(?:\.\d{1,6}|:\d{2})?")
 
 
@@ -243,14 +244,12 @@ def _judge_sentences(claim: CellClaim, text: str) -> Iterator[Judgement]:
 
 def _judge_row_value(claim: str, table: Table) -> Judgement:
     """A sentence with one row's name and one number, against that row."""
-    said = f" {fold(_MARKS.sub(' ', claim))} "
-    named = [
-        row for row in table.rows if row[0] and len(row) > 1 and f" {_bare(row[0])} " in said.replace(",", "")
-    ]
+    said = f" {_spoken(claim)} "
+    named = [row for row in table.rows if len(row) > 1 and row[0] and f" {_spoken(row[0])} " in said]
     if len(named) != 1 or number_of(named[0][0]) is not None:
         return "unknown"
     row = named[0]
-    rest = said.replace(f" {_bare(row[0])} ", " ", 1)
+    rest = said.replace(f" {_spoken(row[0])} ", " ", 1)
     values = _VALUE.findall(rest)
     columns = [place for place in range(1, len(row)) if len(row) == 2 or _names(rest, table, place)]
     cells = [row[place] for place in columns]
@@ -259,6 +258,11 @@ def _judge_row_value(claim: str, table: Table) -> Judgement:
     if any(same_cell(values[0], cell) for cell in cells):
         return "supported"
     return "contradicted" if all(number_of(cell) is not None for cell in cells) else "unknown"
+
+
+def _spoken(text: str) -> str:
+    """A text without marks but those inside numbers, for finding names in it."""
+    return _bare(_MARKS.sub(" ", text))
 
 
 def _names(said: str, table: Table, place: int) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from rapidfuzz import fuzz
 
 from filters.facts.values import NUMBER, ORDINALS
-from filters.facts.words import COLOUR, Mention, find_mentions, find_place, same_colour
+from filters.facts.words import COLOUR, Mention, canonical_colour, find_mentions, find_place, same_colour
 
 Name = tuple[str, str]
 Cell = tuple[int, int]
@@ -22,6 +22,7 @@ _AMOUNT = re.compile(
     rf"(?<![\w.,({{-])(?P<value>{NUMBER})(?!\d|\.\d|:\d)\s?(?P<unit>[A-Za-z%°]{{1,20}})?(?P<more>[a-z\s]{{0,24}})"
 )
 _SIDE = re.compile(r"\bfrom the (left|top)\b")
+_CLAUSE_MARK = re.compile(r"[,;:]\s")
 _POINT = re.compile(rf"\(\s?({NUMBER})\s?,\s?({NUMBER})\s?\)")
 _FAMILIES = {
     "height": r"\b(?:reach|end|ris|go|tall|high|height|top|value|stand|extend|up to|worth|equal)\w{0,4}\b",
@@ -32,9 +33,11 @@ _FAMILY = re.compile("|".join(f"(?P<{name}>{words})" for name, words in _FAMILIE
 _NO_UNIT = "and or on in at of to from the is are so but which while that"
 _NO_TOTAL = re.compile(r"\s?(?:so far|more|other|of the|each|per)\b", re.IGNORECASE)
 IS_COLOUR = re.compile(
-    rf"[\w\s]{{0,40}}?\s(?:is|are)\s(?:colou?red\s|painted\s|filled\s)?(?P<colour>{COLOUR})\b(?!\s[a-z]{{3}}|\s?-)",
+    r"(?:\s\d{1,2})?(?:\s(?:from|at|on|in|of)\s(?:the\s)?[\w\s]{0,25}?)?\s(?:is|are)\s"
+    rf"(?:colou?red\s|painted\s|filled\s)?(?P<colour>{COLOUR})\b(?!\s[a-z]{{3}}|\s?-)",
     re.IGNORECASE,
 )
+_A_COLOUR = re.compile(rf"\b(?:{COLOUR})\b", re.IGNORECASE)
 _ORDINAL = "|".join(ORDINALS)
 _CELL = re.compile(
     rf"\b(?:row (?P<row>\d{{1,3}})|the (?P<nth>{_ORDINAL}) row),?\s(?:and\s)?(?:the\s)?"
@@ -78,11 +81,17 @@ class Thing:
 
 @dataclass(slots=True)
 class Scene:
-    """What a text says of things, of the cells of a grid, and its sentences as lists of words."""
+    """What a text says of things and of the cells of a grid.
+
+    Attributes:
+        sentences: as lists of words.
+        loose: colours in sentences that name a kind without its colour ("the squares are red and pink").
+    """
 
     things: dict[Name, Thing] = field(default_factory=dict)
     cells: dict[Cell, set[Name]] = field(default_factory=dict)
     sentences: list[list[str]] = field(default_factory=list)
+    loose: dict[str, set[str]] = field(default_factory=dict)
     _alike: dict[str, tuple[Name, ...]] = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> tuple[Name, ...]:
@@ -102,8 +111,10 @@ def read_scene(text: str) -> Scene:
     for sentence in filter(None, map(str.strip, _SENTENCE.split(text))):
         if len(scene.sentences) < MAX_SENTENCES:
             scene.sentences.append(WORDS.findall(sentence.lower()))
-        for mention, after in with_tails(sentence, list(find_mentions(sentence))):
+        mentions = list(find_mentions(sentence))
+        for mention, after in with_tails(sentence, mentions):
             _note(scene, mention, after)
+        _note_loose(scene, sentence, {mention.kind for mention in mentions if not mention.colour})
         for cell, name in read_cells(sentence):
             scene.cells.setdefault(cell, set()).add(name)
     return scene
@@ -126,7 +137,8 @@ def read_amounts(text: str) -> Iterator[Amount]:
         unit = (match["unit"] or "").lower()
         side = _SIDE.search(f"{match['unit']}{match['more']}")
         unit = side[1] if side else "" if unit in _NO_UNIT.split() else unit
-        yield Amount(match["value"], unit, _family(text[start : match.end()]))
+        around = _CLAUSE_MARK.split(text[start : match.start()])[-1] + text[match.start() : match.end()]
+        yield Amount(match["value"], unit, "place" if side else _family(around))
         start = match.end("value")
 
 
@@ -169,6 +181,12 @@ def _note(scene: Scene, mention: Mention, after: str) -> None:
     if place:
         thing.places.append(place)
     thing.amounts.extend(read_amounts(after))
+
+
+def _note_loose(scene: Scene, sentence: str, kinds: set[str]) -> None:
+    colours = {canonical_colour(word) for word in _A_COLOUR.findall(sentence)} if kinds else set()
+    for kind in kinds if colours else ():
+        scene.loose.setdefault(kind, set()).update(colours)
 
 
 def _family(text: str) -> str:

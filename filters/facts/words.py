@@ -23,7 +23,7 @@ _KINDS = (
     "circle disc disk polygon hexagon pentagon octagon diamond star cross shape object element cube sphere "
     "cylinder cone pyramid ball box block tile node piece panel region cell person man woman child car sign "
     "house tree cat dog bird jug peg ring oval ellipse heart label leaf book cup bottle flower fruit apple "
-    "animal figure item"
+    "animal item"
 )
 _LONGEST_FIRST = "|".join(sorted(_KINDS.split(), key=len, reverse=True))
 _IRREGULAR = {
@@ -86,6 +86,11 @@ NO_STATEMENT = re.compile(
     re.IGNORECASE,
 )
 
+_NEGATION = re.compile(r"n['’]t|not|never", re.IGNORECASE)
+# Outlines of which a shape has one: a red circle is no red square. Others ("dot", "box") may be either.
+_OUTLINES = "circle square triangle star cross hexagon pentagon octagon diamond heart"
+OUTLINES = frozenset(_OUTLINES.split())
+
 
 @dataclass(frozen=True, slots=True)
 class Mention:
@@ -107,6 +112,18 @@ class Mention:
         if self.count.isdecimal():
             return int(self.count)
         return _COUNTS.get(self.count)
+
+
+def doubted_from(text: str) -> int | None:
+    """Where in a clause doubt begins, None where it holds none.
+
+    A negation doubts what follows it: "the red star does not count" still says that there is a red star. All
+    other doubt is over the whole clause.
+    """
+    found = DOUBT.search(text)
+    if found is None:
+        return None
+    return found.start() if _NEGATION.fullmatch(found[0]) else 0
 
 
 def forgive(verdict: Judgement, doubted: bool) -> Judgement:
@@ -133,9 +150,14 @@ def singular(noun: str) -> str:
     return noun[:-1] if noun.endswith("s") and not noun.endswith("ss") and len(noun) > 3 else noun
 
 
+def canonical_colour(word: str) -> str:
+    """The name by which a colour and its synonyms are kept."""
+    return _COLOURS.get(word.lower(), word.lower())
+
+
 def same_colour(one: str, other: str) -> bool:
     """True where two colour words name one colour; none agrees with any."""
-    first, second = (_COLOURS.get(word.lower(), word.lower()) for word in (one, other))
+    first, second = canonical_colour(one), canonical_colour(other)
     return not first or not second or first == second
 
 
