@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from filters.facts.values import Judgement, fold, same_name
 
 _QUOTED = re.compile(
-    r"(?P<before>[^.;\n\"“]{0,60}?)\b(?P<verb>titled|entitled|reads?|reading|says?|saying|labell?ed|marked|named|called|"
+    r"\b(?:titled|entitled|reads?|reading|says?|saying|labell?ed|marked|named|called|"
     r"written)(?:\s(?:as|with))?[:,]?\s[\"“](?P<text>[^\"”\n]{1,120})[\"”]",
     re.IGNORECASE,
 )
+_MARK = re.compile(r"[.;\n\"“”]")
+_BEFORE = 60  # characters
 _WORD = re.compile(r"[a-z]{3,20}")
 _STOP = "the and image picture figure which that this with has have its are was looking back again once more"
 _IGNORED = frozenset(_STOP.split())
@@ -28,10 +30,13 @@ class Label:
 
 def read_labels(text: str) -> list[Label]:
     """Every quoted text that a title, sign or label is said to bear."""
-    return [
-        Label(frozenset(_WORD.findall(fold(match["before"]))) - _IGNORED, fold(match["text"]))
-        for match in _QUOTED.finditer(text)
-    ]
+    return [Label(_bearer(text, match.start()), fold(match["text"])) for match in _QUOTED.finditer(text)]
+
+
+def _bearer(text: str, end: int) -> frozenset[str]:
+    """The words before a verb of bearing, within its sentence."""
+    before = _MARK.split(text[max(0, end - _BEFORE) : end])[-1]
+    return frozenset(_WORD.findall(fold(before))) - _IGNORED
 
 
 def judge_labels(claim: str, known: Sequence[Label], description: str) -> Iterator[Judgement]:
