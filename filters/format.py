@@ -19,7 +19,7 @@ FORMAT = "format"
 LENGTH = "length"
 ANSWERS = "final_answers"
 
-CHARS_PERTOKEN = 32  # no language averages more per word or mark; above it the text is no prose
+CHARS_PER_TOKEN = 32  # no language averages more per word or mark; above it the text is no prose
 _CUT_OFF = {"length", "content_filter", "abort"}  # finish reasons that leave a text unfinished
 _WIDE = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"  # kana, Han, Hangul: one token per character
 TOKEN = re.compile(rf"[{_WIDE}]|[^\W{_WIDE}]+|[^\w\s]")
@@ -99,9 +99,9 @@ def check_length(draft: Draft, settings: FilterSettings) -> Verdict:
 
     Score: 1 within the limits, else the shorter of length and limit over the longer.
     """
-    longest = settings.max_tokens * CHARS_PERTOKEN
+    longest = settings.max_tokens * CHARS_PER_TOKEN
     if len(draft.trace) > longest:
-        detail = f"{len(draft.trace)} characters, at most {longest} ({CHARS_PERTOKEN} per token) are counted"
+        detail = f"{len(draft.trace)} characters, at most {longest} ({CHARS_PER_TOKEN} per token) are counted"
         return dropped(LENGTH, Reason.TOO_LONG, longest / len(draft.trace), detail)
     tokens = count_tokens(draft.trace)
     detail = f"{tokens} tokens, limits {settings.min_tokens} to {settings.max_tokens}"

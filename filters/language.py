@@ -57,7 +57,7 @@ _PROMPT_TEXT = [
     r"\bwhoever\sreads\syour\sversion\b|\bthe\sreasoning\sbelow\swas\swritten\b|\bsomebody\swho\s(?:read|looked|looks)\b",
     r"\b(?:name|spread)\s(?:the\sfacts|these\slooks)\b|\bafter\seach\simportant\sstep\b|\bwhen\sa\scheck\sfails\b",
     r"\bbefore\sthe\send,\ssolve\sthe\squestion\b|\bif\sthe\sfacts\sdo\snot\sdecide\b|\bmark\swhat\sis\shidden\b",
-    r"\bwrite\sdown\severything\b|\bglobal\sscan\b|\belement\sby\selement\.\sgo\b|\bgo\sthrough\sthe\spicture\sclosely\b",
+    r"\bhow\sthe\selements\sstand\b|\bone\sparagraph\sthat\sbrings\b|\bwrite\sdown\severything\b|\bglobal\sscan\b|\belement\sby\selement\.\sgo\b|\bgo\sthrough\sthe\spicture\sclosely\b",
     r"\ba\sguess\scounts\b|\bcounts\sas\swrong\b|\bcommit\sto\sone\sanswer\b|\banswer\swith\sone\sword\b",
 ]
 _PROMPT = compile_patterns(_PROMPT_TEXT)

@@ -14,11 +14,12 @@ from filters.facts.values import Judgement, is_amount, same_value
 
 Subject = tuple[str, object]
 
-_POINTS = "[A-Z](?:'|_?[0-9])?"
+_POINTS = r"[A-Z](?:'(?![,:\])}])|_?[0-9])?"  # A' is a point, in 'AB', the mark closes a literal
 _NAME = rf"(?:{_POINTS}){{2,8}}"
 # Logic forms, innermost first: a term without parentheses inside.
 _TERM = re.compile(r"\b([A-Z][A-Za-z]{2,24})\(([^()]{0,200})\)")
 _MAX_ROUNDS = 6
+MAX_VALUES = 16  # that are kept of what a text writes for one length or angle
 
 _LINE_WORD = (
     r"(?:(?:line\s)?segments?|lines?|sides?|rays?|chords?|diameters?|radi(?:us|i)|edges?|base|height|arcs?)"
@@ -50,9 +51,8 @@ _RELATED = re.compile(
     rf"(?:(?:the\s)?{_LINE_WORD}\s)?(?P<two>{_POINTS}{_POINTS})(?![A-Za-z])"
 )
 _POLYGON = re.compile(
-    rf"\b(?P<kind>triangle|quadrilateral|parallelogram|rectangle|square|rhombus|trapezoid|pentagon|hexagon|△|▱)s?"
-    rf"\s?(?P<name>(?:{_POINTS}){{3,6}})(?![A-Za-z])",
-    re.IGNORECASE,
+    r"\b(?:(?i:triangle|quadrilateral|parallelogram|rectangle|square|rhombus|trapezoid|pentagon|hexagon)s?|△|▱)"
+    rf"\s?(?P<name>(?:{_POINTS}){{3,6}})(?![A-Za-z])"
 )
 _LINE_NAME = re.compile(rf"(?<![A-Za-z])({_POINTS}{_POINTS})(?![A-Za-z(])")
 _POINT_NAME = re.compile(
@@ -89,7 +89,9 @@ def read_figure(text: str) -> Figure:
     figure = Figure()
     prose = _spell_out(text)
     for subject, value in _measures(prose):
-        figure.measures.setdefault(subject, []).append(value)
+        known = figure.measures.setdefault(subject, [])
+        if value not in known and len(known) < MAX_VALUES:
+            known.append(value)
     figure.incidences.update(_incidences(prose))
     figure.relations.update(_relations(prose))
     figure.polygons.update(_corners(match["name"]) for match in _POLYGON.finditer(prose))

@@ -19,7 +19,7 @@ MAX_SENTENCES = 2_000
 _TAIL = 400  # characters after a cell's or row's name that are read
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _AMOUNT = re.compile(
-    rf"(?<![\w.,({{-])(?P<value>{NUMBER})(?!\d|\.\d|:\d)\s?(?P<unit>[A-Za-z%°]{{1,20}})?(?P<more>[a-z\s]{{0,24}})"
+    rf"(?<![\w.,({{-])(?P<value>(?:about\s|approximately\s|roughly\s|around\s|[≈~]\s?)?{NUMBER})(?!\d|\.\d|:\d)\s?(?P<unit>[A-Za-z%°]{{1,20}})?(?P<more>[a-z\s]{{0,24}})"
 )
 _SIDE = re.compile(r"\bfrom the (left|top)\b")
 _CLAUSE_MARK = re.compile(r"[,;:]\s")

@@ -78,12 +78,16 @@ def measure_scenes(source: str, drafts: Sequence[Draft]) -> Iterator[dict[str, A
 # ------------------------------------------------------------------------------------ claims of real data
 
 
-def measure_claims(data: Path) -> Iterator[dict[str, Any]]:
-    """Balanced accuracy of `check_claim` by dataset, rendering and half; unknown counts as not supported."""
+def measure_claims(data: Path, sources: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Balanced accuracy of `check_claim` by dataset, rendering and half; unknown counts as not supported.
+
+    Args:
+        sources: datasets, or `all` for all together; by default each and all.
+    """
     claims = [json.loads(line) for line in (data / "grounding_claims.jsonl").read_text().splitlines()]
     datasets = sorted({claim["dataset"] for claim in claims})
     scenes = {name: read_scenes(data / name / "items.jsonl") for name in datasets}
-    for name in ["all", *datasets]:
+    for name in sources or ["all", *datasets]:
         for rendering, render in RENDERINGS.items():
             for half in ("built", "held out", "both"):
                 chosen = [
