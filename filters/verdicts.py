@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from filters import answers, format, grounding
+from filters import anchors, answers, evidence, format, grounding, language, reflection
 from filters.reasons import Reason, Verdict
 from schemas.config import FilterSettings
 from schemas.records import Draft, Sample, Stage, Status
@@ -24,9 +24,20 @@ FILTERS: Mapping[str, Filter] = MappingProxyType(
         format.FINISH: format.check_finish,
         format.FORMAT: format.check_format,
         format.LENGTH: format.check_length,
+        format.ANSWERS: format.check_final_answers,
+        language.REPETITION: language.check_repetition,
+        language.PROMPT: language.check_prompt,
+        language.LANGUAGE: language.check_language,
         answers.NAME: answers.check_answer,
-        grounding.GROUNDING: grounding.check_trace,
-        grounding.REFLECTION: grounding.check_reflection,
+        anchors.ANCHORS: anchors.check_anchors,
+        grounding.CLAIMS: grounding.check_claims,
+        reflection.REFLECTION: reflection.check_reflection,
+        evidence.BLIND: evidence.check_blind,
+        evidence.DESCRIPTION: evidence.check_description,
+        evidence.JUDGE: evidence.check_judge,
+        evidence.LIKELIHOOD: evidence.check_likelihood,
+        evidence.SWAP: evidence.check_swap,
+        evidence.VAS: evidence.check_vas,
     }
 )
 

@@ -301,6 +301,42 @@ class DecontaminateSettings(Settings):
     )
     image_alone: bool = Field(
         default=True, description="the very bytes of a benchmark's picture count with any question"
+
+
+class EvidenceThresholds(Settings):
+    """What a teacher's evidence must say for a draft to be kept. None: measured if there, not judged.
+
+    A threshold that is set while a draft lacks the evidence drops the draft (`evidence_missing`): a recipe
+    that asks for a property does not let rows pass of which nobody knows it.
+    """
+
+    max_blind_right: float | None = Field(
+        default=None, ge=0, le=1, description="share of the answers without the image that are right, at most"
+    )
+    min_description_right: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of the answers from the description that are right, at least",
+    )
+    max_description_right: float | None = Field(
+        default=None, ge=0, le=1, description="the same, at most: keeps what only the image can answer"
+    )
+    min_claims_seen: float | None = Field(
+        default=None, ge=0, le=1, description="share of the trace's claims that the judge sees, at least"
+    )
+    min_likelihood_gain: float | None = Field(
+        default=None,
+        description="log-likelihood with the image minus with a blank one, nats per token, at least",
+    )
+    max_swap_similarity: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="likeness of the trace to the one in front of another image, at most",
+    )
+    min_vas: float | None = Field(
+        default=None, ge=0, description="visual attention score that a student gave the row, at least"
     )
 
 
@@ -310,6 +346,28 @@ class FilterSettings(Settings):
     min_tokens: int = Field(default=20, ge=0, description="shortest trace kept")
     max_tokens: int = Field(default=8192, ge=1, description="longest trace kept")
     min_anchors: int = Field(default=2, ge=0, description="looks back at the image a trace must hold")
+    min_named_anchors: int = Field(
+        default=1, ge=0, description="of them, looks at something that the description names"
+    )
+    min_anchor_spread: float = Field(
+        default=0.5, ge=0, le=1, description="share of the chain's four quarters that must hold an anchor"
+    )
+    max_contradicted: int = Field(
+        default=0, ge=0, description="claims of the trace that the description may contradict"
+    )
+    min_supported: float = Field(
+        default=0.05, ge=0, le=1, description="share of the trace's claims that the description must support"
+    )
+    min_reflections: int = Field(
+        default=1, ge=0, description="self-checks that re-derive or correct something; 0: none is asked for"
+    )
+    max_repetition: float = Field(
+        default=0.5, ge=0, le=1, description="share of the trace's words in 8-grams that it has had before"
+    )
+    max_foreign: float = Field(
+        default=0.1, ge=0, le=1, description="share of its letters in another script than most of them"
+    )
+    evidence: EvidenceThresholds = EvidenceThresholds()
 
 
 class StudentSettings(Settings):
