@@ -27,11 +27,6 @@ class Reason(StrEnum):
     CLAIM_CONTRADICTED = "claim_contradicted"  # the trace states what the description says otherwise
     CLAIMS_UNSUPPORTED = "claims_unsupported"  # too little of what it states is in the description
     NO_REFLECTION = "no_reflection"
-<<<<<<< HEAD
-    NEAR_DUPLICATE = "near_duplicate"  # a problem that an earlier row of the run already asks
-    CONTAMINATED_TEXT = "contaminated_text"  # its words stand in a benchmark
-    CONTAMINATED_IMAGE = "contaminated_image"  # its picture does
-=======
     HOLLOW_REFLECTION = "hollow_reflection"  # announces checks that check nothing
     MIXED_LANGUAGE = "mixed_language"
     LEAKED_PROMPT = "leaked_prompt"  # text of a prompt or a chat template in the trace
@@ -43,7 +38,9 @@ class Reason(StrEnum):
     IMAGE_UNUSED = "image_unused"  # the trace is as likely without its image
     SWAP_UNNOTICED = "swap_unnoticed"  # the trace stays the same in front of another image
     LOW_VAS = "low_vas"
->>>>>>> grounding
+    NEAR_DUPLICATE = "near_duplicate"  # a problem that an earlier row of the run already asks
+    CONTAMINATED_TEXT = "contaminated_text"  # its words stand in a benchmark
+    CONTAMINATED_IMAGE = "contaminated_image"  # its picture does
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -301,6 +301,7 @@ class DecontaminateSettings(Settings):
     )
     image_alone: bool = Field(
         default=True, description="the very bytes of a benchmark's picture count with any question"
+    )
 
 
 class EvidenceThresholds(Settings):
