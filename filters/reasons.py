@@ -41,6 +41,8 @@ class Reason(StrEnum):
     NEAR_DUPLICATE = "near_duplicate"  # a problem that an earlier row of the run already asks
     CONTAMINATED_TEXT = "contaminated_text"  # its words stand in a benchmark
     CONTAMINATED_IMAGE = "contaminated_image"  # its picture does
+    SURPLUS_SAMPLE = "surplus_sample"  # better drafts of its problem are kept
+    OVER_SHARE = "over_share"  # its source or kind of answer has as many rows as it may
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

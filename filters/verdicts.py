@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeVar
 
 from filters import anchors, answers, evidence, format, grounding, language, reflection
 from filters.reasons import Reason, Verdict
 from schemas.config import FilterSettings
-from schemas.records import Draft, Sample, Stage, Status
+from schemas.records import Draft, Sample, Stage, Status, VerdictRow
 
-__all__ = ["FILTERS", "Filter", "Reason", "Verdict", "decide", "judge", "run_filters"]
+__all__ = ["FILTERS", "Filter", "Reason", "Verdict", "conclude", "decide", "judge", "run_filters"]
 
 Filter = Callable[[Draft, FilterSettings], Verdict]
+AnyVerdict = TypeVar("AnyVerdict", Verdict, VerdictRow)
 
 FILTERS: Mapping[str, Filter] = MappingProxyType(
     {
@@ -47,7 +49,7 @@ def run_filters(draft: Draft, settings: FilterSettings) -> tuple[Verdict, ...]:
     return tuple(judge_one(draft, settings) for judge_one in FILTERS.values())
 
 
-def decide(verdicts: Sequence[Verdict]) -> Verdict | None:
+def decide(verdicts: Sequence[AnyVerdict]) -> AnyVerdict | None:
     """The verdict that drops a draft, the first in order; None where all keep it."""
     return next((verdict for verdict in verdicts if not verdict.keep), None)
 
@@ -57,6 +59,12 @@ def judge(draft: Draft, settings: FilterSettings) -> Sample:
 
     A draft that failed has no trace to judge: it stays failed, with its own stage, reason and detail.
     """
+    verdicts = () if draft.failure else run_filters(draft, settings)
+    return conclude(draft, [verdict.to_row() for verdict in verdicts])
+
+
+def conclude(draft: Draft, verdicts: Sequence[VerdictRow]) -> Sample:
+    """What becomes of a draft, given all its verdicts: the first that drops it decides."""
     if draft.failure is not None:
         failure = draft.failure
         return Sample(
@@ -66,16 +74,14 @@ def judge(draft: Draft, settings: FilterSettings) -> Sample:
             reason=str(failure.reason),
             detail=failure.detail,
         )
-    verdicts = run_filters(draft, settings)
-    rows = tuple(verdict.to_row() for verdict in verdicts)
     deciding = decide(verdicts)
     if deciding is None:
-        return Sample(draft=draft, status=Status.ACCEPTED, verdicts=rows)
+        return Sample(draft=draft, status=Status.ACCEPTED, verdicts=tuple(verdicts))
     return Sample(
         draft=draft,
         status=Status.REJECTED,
         stage=Stage.FILTER,
-        reason=str(deciding.reason or ""),
+        reason=deciding.reason,
         detail=f"{deciding.filter}: {deciding.detail}",
-        verdicts=rows,
+        verdicts=tuple(verdicts),
     )

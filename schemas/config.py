@@ -26,6 +26,8 @@ _ACCESS = (
     *("url", "api_key_env", "max_in_flight", "min_in_flight", "timeout_s", "max_attempts"),
     *("retry_budget_s", "outage_s", "stream", "reuse_images", "prices"),
 )
+# What says nothing about the drafts, but what they are called and what becomes of them.
+_AFTERWARDS = {"name", "journal", "decontaminate", "dedup", "select", "validation", "train"}
 SceneFamily = Literal["count", "compare", "chart", "pattern"]
 
 
@@ -371,6 +373,23 @@ class FilterSettings(Settings):
     evidence: EvidenceThresholds = EvidenceThresholds()
 
 
+class SelectSettings(Settings):
+    """Which of the accepted drafts make the dataset (filters/selection.py). None: no limit."""
+
+    per_problem: int | None = Field(
+        default=None, ge=1, description="accepted drafts of a problem that are kept, the best"
+    )
+    max_source_share: float | None = Field(
+        default=None, gt=0, le=1, description="share of the dataset that one source may have, at most"
+    )
+    max_category_share: float | None = Field(
+        default=None, gt=0, le=1, description="the same for one category of problem"
+    )
+    max_answer_type_share: float | None = Field(
+        default=None, gt=0, le=1, description="the same for choices, numbers and texts"
+    )
+
+
 class StudentSettings(Settings):
     """The tiny Qwen2.5-VL student that the demo builds from its config (trainer/student.py)."""
 
@@ -448,6 +467,9 @@ class Recipe(Settings):
     )
     partition_size: int = Field(default=250, ge=1, description="problems per Prefect task and draft shard")
     filters: FilterSettings = FilterSettings()
+    decontaminate: DecontaminateSettings = DecontaminateSettings()
+    dedup: DedupSettings = DedupSettings()
+    select: SelectSettings = SelectSettings()
     validation: float = Field(
         default=0.15, ge=0, lt=1, description="share of accepted problems held out, decided by their id"
     )
@@ -485,7 +507,7 @@ class Recipe(Settings):
             with_filters: by default where they decide which drafts there are (`samples.judged`).
         """
         judged = self.samples.judged if with_filters is None else with_filters
-        data = self.model_dump(mode="json", exclude={"validation", "train", "name", "journal"})
+        data = self.model_dump(mode="json", exclude=_AFTERWARDS)
         if not judged:
             data.pop("filters")
         data["evidence"] = {name: data["evidence"][name] for name in self.evidence.asked}
