@@ -15,7 +15,7 @@ made from the same template.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -33,6 +33,7 @@ from filters.entries import (
     choices_key,
     compare_pictures,
     make_entries,
+    same_answer,
     same_numbers,
     text_similarity,
     thumbs_agree,
@@ -42,10 +43,12 @@ from filters.image_hash import NearHashes
 from filters.index_file import read_entries, write_entries
 from filters.minhash import Bands, make_bands
 from filters.ngrams import MIN_CONTENT, NgramTable, content_words, joined
-from filters.reasons import Reason
+from filters.reasons import Reason, Verdict, dropped, kept
 from schemas.config import DecontaminateSettings
 
-__all__ = ["Hit", "HitReason", "Index"]
+__all__ = ["NAME", "Hit", "HitReason", "Index", "judge_hits"]
+
+NAME = "decontamination"
 
 
 class HitReason(StrEnum):
@@ -81,6 +84,16 @@ class Hit:
     question: str
     similarity: float
     detail: str
+
+
+def judge_hits(hits: Sequence[Hit]) -> Verdict:
+    """The verdict on a problem with these hits. Score: 1 without any, else 0."""
+    if not hits:
+        return kept(NAME, 1.0)
+    first = hits[0]
+    more = f" (and {len(hits) - 1} more)" if len(hits) > 1 else ""
+    detail = f"{first.source} {first.id}: {first.detail}{more}"
+    return dropped(NAME, first.reason.verdict, 0.0, detail)
 
 
 @dataclass(slots=True)
@@ -250,8 +263,7 @@ class Index:
         few_items = len(self._by_text[item.text]) <= self._settings.max_items
         if few_items and len(set(content_words(entry.words))) >= MIN_CONTENT:
             return True
-        answered = bool(answer_key(entry)) and answer_key(entry) == answer_key(item)
-        return answered and choices_key(entry) == choices_key(item)
+        return same_answer(entry, item) and choices_key(entry) == choices_key(item)
 
     def _nearly(self, entry: Entry, item: Entry) -> bool:
         if min(len(entry.words), len(item.words)) < self._settings.ngram or not same_numbers(entry, item):

@@ -24,17 +24,18 @@ from filters.image_hash import (
     print_image,
     thumb_difference,
 )
-from filters.ngrams import content_words, joined, number_words, question_words, split_words
+from filters.ngrams import content_words, deciding_words, joined, number_words, question_words, split_words
 from schemas.errors import RowError
 from schemas.records import Draft, Image, Problem, Sample, SourceFault
 
 THUMB_LEVELS = 24  # of re-encoded, resized or bordered copies 97% differ less in every pixel and colour
 _COMPARED = 4_000  # characters of the content words that two texts are compared by
 MAX_NEAR = 20_000  # characters; a longer question is nearly equal to none, it equals or it does not
+_LONG_WORDS = 20
+_TYPO_LETTERS = 5  # a shorter word with another letter is another word: red, bed
+_TYPO_RATIO = 85.0
 _PART = 32  # records per task: starting one costs as much as reading a question
 _THREADS = min(4, os.cpu_count() or 1)  # Pillow decodes outside the interpreter's lock
-
-Record = Problem | Draft | Sample | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,9 @@ class Entry:
     def text(self) -> str:
         """The question in one spelling: equal for equal questions."""
         return joined(self.words)
+
+
+Record = Entry | Problem | Draft | Sample | Mapping[str, Any]
 
 
 class Pictures(StrEnum):
@@ -88,11 +92,13 @@ def _make_part(part: Sequence[tuple[int, Record]]) -> list[Entry]:
 
 
 def make_entry(record: Record, position: str = "0") -> Entry:
-    """The entry of one record.
+    """The entry of one record; an entry is its own.
 
     A mapping is read as a benchmark's row: `question`, `answer`, `choices` or `options`, `images` or `image`
     (bytes, `{"bytes": ...}`, Pillow pictures or `Image`s, one or a list), `id` or `pid`, `source`, `row`.
     """
+    if isinstance(record, Entry):
+        return record
     if isinstance(record, Sample):
         record = record.draft
     if isinstance(record, Draft):
@@ -201,6 +207,27 @@ def word_ratio(left: Entry, right: Entry) -> float:
 def same_numbers(left: Entry, right: Entry) -> bool:
     """True where both questions hold the same numbers in the same order."""
     return number_words(left.words) == number_words(right.words)
+
+
+def same_meaning(left: Entry, right: Entry) -> bool:
+    """True where two like questions differ in fillers and spelling alone, so that they ask one thing.
+
+    Long questions with one answer may hold other words as well: then the words that differ are details.
+    """
+    if min(len(left.words), len(right.words)) >= _LONG_WORDS and same_answer(left, right):
+        return True
+    first, second = deciding_words(left.words), deciding_words(right.words)
+    if len(first) != len(second):
+        return False
+    return all(
+        one == other or (min(len(one), len(other)) >= _TYPO_LETTERS and fuzz.ratio(one, other) >= _TYPO_RATIO)
+        for one, other in zip(first, second, strict=True)
+    )
+
+
+def same_answer(left: Entry, right: Entry) -> bool:
+    """True where both problems have an answer and it is the same."""
+    return bool(answer_key(left)) and answer_key(left) == answer_key(right)
 
 
 def answer_key(entry: Entry) -> str:

@@ -303,6 +303,12 @@ class DecontaminateSettings(Settings):
         default=True, description="the very bytes of a benchmark's picture count with any question"
     )
 
+    @model_validator(mode="after")
+    def _targets(self) -> DecontaminateSettings:
+        if self.benchmarks and self.index is not None:
+            raise ValueError("index: was built from benchmarks; give either of them")
+        return self
+
 
 class FilterSettings(Settings):
     """Thresholds of the filters. Tokens here are words and punctuation marks, counted without a model."""
