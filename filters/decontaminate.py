@@ -28,9 +28,7 @@ from filters.entries import (
     Entry,
     Pictures,
     Record,
-    answer_key,
     answers_differ,
-    choices_key,
     compare_pictures,
     make_entries,
     same_answer,
@@ -106,6 +104,11 @@ class _Evidence:
     proposed: bool = False  # by MinHash
     same_text: bool = False
 
+    @property
+    def rank(self) -> tuple[bool, bool, int]:
+        """Sorts what may be the strongest reason first."""
+        return not self.picture, not self.same_text, -self.shared
+
 
 class Index:
     """The items of benchmarks, by their pictures and their words.
@@ -129,7 +132,7 @@ class Index:
         self._by_md5: dict[bytes, list[int]] = {}
         for position, entry in enumerate(entries):
             _file(self._by_text, entry.text, position)
-            _file(self._by_problem, (entry.text, answer_key(entry), choices_key(entry)), position)
+            _file(self._by_problem, (entry.text, entry.answer_key, entry.choices_key), position)
             for image in entry.prints:
                 _file(self._by_md5, image.md5, position)
         self._plain, self._trimmed = (
@@ -161,13 +164,20 @@ class Index:
         """The items that a problem stands in, strongest reason first, then in the items' order."""
         return next(self.find_hits([problem]))
 
-    def find_hits(self, problems: Iterable[Record], batch_rows: int = 4096) -> Iterator[list[Hit]]:
-        """The hits of each of many problems, in order, with `batch_rows` of them in memory at one time."""
+    def find_hits(
+        self, problems: Iterable[Record], batch_rows: int = 4096, most: int | None = None
+    ) -> Iterator[list[Hit]]:
+        """The hits of each of many problems, in order, with `batch_rows` of them in memory at one time.
+
+        Args:
+            most: hits per problem, None for all. Items are judged by how much speaks for them, pictures
+                first, until so many are hits; a row is dropped for one as for many.
+        """
         entries = make_entries(problems)
         while batch := list(islice(entries, batch_rows)):
             evidence = self._collect(batch)
             for position, entry in enumerate(batch):
-                yield self._judge_all(entry, evidence.get(position, {}))
+                yield self._judge_all(entry, evidence.get(position, {}), most)
 
     def _collect(self, batch: list[Entry]) -> dict[int, dict[int, _Evidence]]:
         """The pairs worth a look: problem -> item -> what speaks for it."""
@@ -200,18 +210,19 @@ class Index:
         items = self._by_text.get(entry.text, []) if entry.words else []
         if len(items) <= self._settings.max_items:
             return items
-        alike = self._by_problem.get((entry.text, answer_key(entry), choices_key(entry)), [])
+        alike = self._by_problem.get((entry.text, entry.answer_key, entry.choices_key), [])
         return alike[: self._settings.max_items]
 
-    def _judge_all(self, entry: Entry, evidence: dict[int, _Evidence]) -> list[Hit]:
-        judged = [self._judge(entry, self._entries[item], found) for item, found in sorted(evidence.items())]
+    def _judge_all(self, entry: Entry, evidence: dict[int, _Evidence], most: int | None) -> list[Hit]:
+        ranked = sorted(evidence.items(), key=lambda found: (found[1].rank, found[0]))
+        judged = (self._judge(entry, self._entries[item], found) for item, found in ranked)
+        hits = list(islice(filter(None, judged), most))
         order = list(HitReason)
-        return sorted(filter(None, judged), key=lambda hit: order.index(hit.reason))
+        return sorted(hits, key=lambda hit: order.index(hit.reason))
 
     def _judge(self, entry: Entry, item: Entry, evidence: _Evidence) -> Hit | None:
         pictures = compare_pictures(entry, item, self._settings.bits)
-        similarity = text_similarity(entry, item)
-        reason = self._by_picture(entry, item, pictures, similarity)
+        reason = self._by_picture(entry, item, pictures)
         reason = reason or self._by_words(entry, item, pictures, evidence)
         if reason is None:
             return None
@@ -220,16 +231,18 @@ class Index:
             HitReason.IMAGE_NEAR: "nearly the same picture and a like question",
             HitReason.QUESTION: "the same question",
             HitReason.NGRAM: f"{evidence.shared} shared runs of words, the first: {evidence.ngram}",
-            HitReason.NEAR_TEXT: f"nearly the same question ({word_ratio(entry, item):.0f}%)",
+            HitReason.NEAR_TEXT: "nearly the same question, word for word",
         }[reason]
+        similarity = text_similarity(entry, item)
         return Hit(reason, item.source, item.row, item.id, item.question, similarity, detail)
 
-    def _by_picture(
-        self, entry: Entry, item: Entry, pictures: Pictures, similarity: float
-    ) -> HitReason | None:
+    def _by_picture(self, entry: Entry, item: Entry, pictures: Pictures) -> HitReason | None:
+        if pictures not in {Pictures.SAME, Pictures.NEAR}:
+            return None
         worded = bool(entry.words) and bool(item.words)
         # An item whose question stands in its picture has no words to confirm it: the colours do.
-        like = similarity >= self._settings.similarity if worded else thumbs_agree(entry, item)
+        similar = text_similarity(entry, item) >= self._settings.similarity
+        like = similar if worded else thumbs_agree(entry, item)
         if pictures is Pictures.SAME:
             alone = self._settings.image_alone and _shares_a_picture_with_content(entry, item)
             return HitReason.IMAGE_BYTES if alone or like else None
@@ -263,7 +276,7 @@ class Index:
         few_items = len(self._by_text[item.text]) <= self._settings.max_items
         if few_items and len(set(content_words(entry.words))) >= MIN_CONTENT:
             return True
-        return same_answer(entry, item) and choices_key(entry) == choices_key(item)
+        return same_answer(entry, item) and entry.choices_key == item.choices_key
 
     def _nearly(self, entry: Entry, item: Entry) -> bool:
         if min(len(entry.words), len(item.words)) < self._settings.ngram or not same_numbers(entry, item):

@@ -31,7 +31,6 @@ from filters.entries import (
     Entry,
     Record,
     answers_differ,
-    choices_key,
     make_entries,
     near_text,
     same_answer,
@@ -199,7 +198,7 @@ def _exact_copies(entries: Sequence[Entry]) -> dict[int, int]:
     first: dict[tuple[object, ...], int] = {}
     copies: dict[int, int] = {}
     for position, entry in enumerate(entries):
-        key = (_text(entry), choices_key(entry), tuple(image.md5 for image in entry.prints))
+        key = (_text(entry), entry.choices_key, tuple(image.md5 for image in entry.prints))
         earlier = first.setdefault(key, position)
         if earlier != position:
             copies[position] = earlier
@@ -227,7 +226,7 @@ def _compare(kept: Entry, other: Entry, bits: int) -> DuplicateReason | None:
 
 
 def _same_choices(left: Entry, right: Entry) -> bool:
-    if not left.choices or not right.choices or choices_key(left) == choices_key(right):
+    if not left.choices or not right.choices or left.choices_key == right.choices_key:
         return True
     return same_answer(left, right)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from io import BytesIO
 from itertools import islice
 from typing import Any
@@ -38,9 +39,9 @@ _PART = 32  # records per task: starting one costs as much as reading a question
 _THREADS = min(4, os.cpu_count() or 1)  # Pillow decodes outside the interpreter's lock
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entry:
-    """A problem, remembered.
+    """A problem, remembered, with what comparisons ask of it again and again.
 
     Attributes:
         words: of the question, without options that stand in it.
@@ -56,10 +57,30 @@ class Entry:
     words: tuple[str, ...]
     prints: tuple[ImagePrint, ...]
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The question in one spelling: equal for equal questions."""
         return joined(self.words)
+
+    @cached_property
+    def content(self) -> str:
+        """The words that say something, as far as texts are compared by them."""
+        return joined(content_words(self.words))[:_COMPARED]
+
+    @cached_property
+    def answer_words(self) -> tuple[str, ...]:
+        """The words of the gold answer, a choice's letter as the choice's text."""
+        return tuple(split_words(_answer_text(self)))
+
+    @cached_property
+    def answer_key(self) -> str:
+        """The gold answer in one spelling."""
+        return joined(self.answer_words)
+
+    @cached_property
+    def choices_key(self) -> tuple[str, ...]:
+        """The choices in one spelling, without their order."""
+        return tuple(sorted(joined(split_words(choice)) or choice for choice in self.choices))
 
 
 Record = Entry | Problem | Draft | Sample | Mapping[str, Any]
@@ -187,10 +208,9 @@ def thumbs_agree(left: Entry, right: Entry) -> bool:
 
 def text_similarity(left: Entry, right: Entry) -> float:
     """Likeness of two questions in [0, 100], by the words that say something where both have any."""
-    first, second = content_words(left.words), content_words(right.words)
-    if not first or not second:
-        first, second = list(left.words), list(right.words)
-    return fuzz.token_set_ratio(joined(first)[:_COMPARED], joined(second)[:_COMPARED])
+    if left.content and right.content:
+        return fuzz.token_set_ratio(left.content, right.content)
+    return fuzz.token_set_ratio(left.text[:_COMPARED], right.text[:_COMPARED])
 
 
 def near_text(entry: Entry) -> str:
@@ -227,17 +247,7 @@ def same_meaning(left: Entry, right: Entry) -> bool:
 
 def same_answer(left: Entry, right: Entry) -> bool:
     """True where both problems have an answer and it is the same."""
-    return bool(answer_key(left)) and answer_key(left) == answer_key(right)
-
-
-def answer_key(entry: Entry) -> str:
-    """The gold answer in one spelling, a choice's letter as the choice's text."""
-    return joined(split_words(_answer_text(entry)))
-
-
-def choices_key(entry: Entry) -> tuple[str, ...]:
-    """The choices in one spelling, without their order."""
-    return tuple(sorted(joined(split_words(choice)) or choice for choice in entry.choices))
+    return bool(left.answer_key) and left.answer_key == right.answer_key
 
 
 def answers_differ(left: Entry, right: Entry) -> bool:
@@ -245,12 +255,13 @@ def answers_differ(left: Entry, right: Entry) -> bool:
 
     A number says nothing of a word, nor a letter of either: the sources may name the same option.
     """
-    first, second = (split_words(_answer_text(side)) for side in (left, right))
+    first, second = left.answer_words, right.answer_words
+    if not first or not second or left.answer_key == right.answer_key:
+        return False
     numbers = [{float(word) for word in number_words(words)} for words in (first, second)]
     if numbers[0] and numbers[1]:
         return not numbers[0] & numbers[1]
-    kinds = {_is_letter(words) for words in (first, second)}
-    if numbers[0] or numbers[1] or not first or not second or len(kinds) == 2:
+    if numbers[0] or numbers[1] or _is_letter(first) != _is_letter(second):
         return False
     return not set(first) & set(second)
 

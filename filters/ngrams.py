@@ -27,7 +27,8 @@ FILLER = frozenset(
     onto as and then so such is are was were be been being am do does did has have had having can could will
     would shall should may might must let lets figure figures image images picture pictures diagram diagrams
     drawing photo graph chart shown show shows showing given following see seen look depicted drawn
-    illustrated represented represents indicated denoted please write give what which find calculate compute determine
+    illustrated represented represents indicated denoted please write give what which find calculate compute
+    determine
     evaluate solve choose choices choice select pick question answer answers options option express form terms
     using use according based know known suppose assume imagehere placeholder
     的 了 是 在 为 则 若 已 知 如 图 所 示 求 问 请 此 题
@@ -216,12 +217,13 @@ def expand_ranges(first: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _per_pair(queries: np.ndarray, texts: np.ndarray, starts: np.ndarray) -> SharedNgrams:
-    order = np.lexsort((starts, texts, queries))
-    queries, texts, starts = queries[order], texts[order], starts[order]
-    new = np.ones(len(queries), bool)
-    new[1:] = (queries[1:] != queries[:-1]) | (texts[1:] != texts[:-1])
-    at = np.flatnonzero(new)
-    return SharedNgrams(queries[at], texts[at], starts[at], np.diff(np.append(at, len(queries))))
+    """Hits by pair. They come by query and first word, which a stable sort keeps within each pair."""
+    width = int(texts.max(initial=0)) + 1
+    keys = queries * width + texts
+    order = np.argsort(keys, kind="stable")
+    at = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    first = order[at]
+    return SharedNgrams(queries[first], texts[first], starts[first], np.diff(np.append(at, len(keys))))
 
 
 def joined(words: Iterable[str]) -> str:

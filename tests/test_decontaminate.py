@@ -318,6 +318,9 @@ def test_bulk_and_single_agree_whatever_the_batches() -> None:
     bulk = [list(index.find_hits(asked, batch_rows=rows)) for rows in (1, 7, 4096)]
     assert bulk[0] == bulk[1] == bulk[2] == [index.hits(one) for one in asked]
     assert sum(map(bool, bulk[0])) == 40
+    firsts = list(index.find_hits(asked, most=1))
+    assert [len(hits) for hits in firsts] == [1] * 40
+    assert all(first[0] in hits for first, hits in zip(firsts, bulk[0], strict=True))
 
 
 # ------------------------------------------------------------------------------------------- pictures
