@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filters.benchmark_table import BENCHMARKS, SEVEN_IMAGES, Benchmark
+from filters.decontaminate import Index
+from schemas.config import DecontaminateSettings
 from schemas.errors import SourceError
 
 if TYPE_CHECKING:
@@ -37,6 +39,20 @@ def load_benchmark(name_or_path: str | Path) -> Iterator[dict[str, Any]]:
     raise SourceError(
         f"{name_or_path}: neither a file nor a benchmark; known: {', '.join(sorted(BENCHMARKS))}"
     )
+
+
+def open_index(settings: DecontaminateSettings) -> Index | None:
+    """The index that settings ask for: from its file, or built from benchmarks; None where they name none.
+
+    Raises:
+        ShardError: the file is not an index of this version.
+        SourceError: a benchmark cannot be read.
+    """
+    if settings.index is not None:
+        return Index.load(settings.index, settings)
+    if not settings.benchmarks:
+        return None
+    return Index((item for name in settings.benchmarks for item in load_benchmark(name)), settings)
 
 
 def _load_published(name: str) -> Iterator[dict[str, Any]]:
@@ -177,9 +193,15 @@ def _item(
         "id": str(row.get(columns.id, where)),
         "question": next((str(question) for question in questions if question), ""),
         "choices": _options(_column(row, columns.choices, where) if columns.choices else None),
-        "answer": "" if row.get(columns.answer) is None else str(row[columns.answer]),
+        "answer": _answer(row, columns, where),
         "images": list(dict.fromkeys(_bytes(image, folder, where) for image in images)),
     }
+
+
+def _answer(row: Mapping[str, Any], columns: Benchmark, where: str) -> str:
+    """The gold answer; a published benchmark has the column, a local table of avar's own may leave it out."""
+    value = _column(row, columns.answer, where) if columns.dataset else row.get(columns.answer)
+    return "" if value is None else str(value)
 
 
 def _column(row: Mapping[str, Any], column: str, where: str) -> Any:

@@ -15,7 +15,7 @@ made from the same template.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -28,11 +28,10 @@ from filters.entries import (
     Entry,
     Pictures,
     Record,
-    answer_key,
     answers_differ,
-    choices_key,
     compare_pictures,
     make_entries,
+    same_answer,
     same_numbers,
     text_similarity,
     thumbs_agree,
@@ -42,10 +41,12 @@ from filters.image_hash import NearHashes
 from filters.index_file import read_entries, write_entries
 from filters.minhash import Bands, make_bands
 from filters.ngrams import MIN_CONTENT, NgramTable, content_words, joined
-from filters.reasons import Reason
+from filters.reasons import Reason, Verdict, dropped, kept
 from schemas.config import DecontaminateSettings
 
-__all__ = ["Hit", "HitReason", "Index"]
+__all__ = ["NAME", "Hit", "HitReason", "Index", "judge_hits"]
+
+NAME = "decontamination"
 
 
 class HitReason(StrEnum):
@@ -83,6 +84,16 @@ class Hit:
     detail: str
 
 
+def judge_hits(hits: Sequence[Hit]) -> Verdict:
+    """The verdict on a problem with these hits. Score: 1 without any, else 0."""
+    if not hits:
+        return kept(NAME, 1.0)
+    first = hits[0]
+    more = f" (and {len(hits) - 1} more)" if len(hits) > 1 else ""
+    detail = f"{first.source} {first.id}: {first.detail}{more}"
+    return dropped(NAME, first.reason.verdict, 0.0, detail)
+
+
 @dataclass(slots=True)
 class _Evidence:
     """What speaks for one pair of a problem and an item before both are looked at."""
@@ -92,6 +103,11 @@ class _Evidence:
     picture: bool = False
     proposed: bool = False  # by MinHash
     same_text: bool = False
+
+    @property
+    def rank(self) -> tuple[bool, bool, int]:
+        """Sorts what may be the strongest reason first."""
+        return not self.picture, not self.same_text, -self.shared
 
 
 class Index:
@@ -116,7 +132,7 @@ class Index:
         self._by_md5: dict[bytes, list[int]] = {}
         for position, entry in enumerate(entries):
             _file(self._by_text, entry.text, position)
-            _file(self._by_problem, (entry.text, answer_key(entry), choices_key(entry)), position)
+            _file(self._by_problem, (entry.text, entry.answer_key, entry.choices_key), position)
             for image in entry.prints:
                 _file(self._by_md5, image.md5, position)
         self._plain, self._trimmed = (
@@ -148,13 +164,20 @@ class Index:
         """The items that a problem stands in, strongest reason first, then in the items' order."""
         return next(self.find_hits([problem]))
 
-    def find_hits(self, problems: Iterable[Record], batch_rows: int = 4096) -> Iterator[list[Hit]]:
-        """The hits of each of many problems, in order, with `batch_rows` of them in memory at one time."""
+    def find_hits(
+        self, problems: Iterable[Record], batch_rows: int = 4096, most: int | None = None
+    ) -> Iterator[list[Hit]]:
+        """The hits of each of many problems, in order, with `batch_rows` of them in memory at one time.
+
+        Args:
+            most: hits per problem, None for all. Items are judged by how much speaks for them, pictures
+                first, until so many are hits; a row is dropped for one as for many.
+        """
         entries = make_entries(problems)
         while batch := list(islice(entries, batch_rows)):
             evidence = self._collect(batch)
             for position, entry in enumerate(batch):
-                yield self._judge_all(entry, evidence.get(position, {}))
+                yield self._judge_all(entry, evidence.get(position, {}), most)
 
     def _collect(self, batch: list[Entry]) -> dict[int, dict[int, _Evidence]]:
         """The pairs worth a look: problem -> item -> what speaks for it."""
@@ -187,18 +210,19 @@ class Index:
         items = self._by_text.get(entry.text, []) if entry.words else []
         if len(items) <= self._settings.max_items:
             return items
-        alike = self._by_problem.get((entry.text, answer_key(entry), choices_key(entry)), [])
+        alike = self._by_problem.get((entry.text, entry.answer_key, entry.choices_key), [])
         return alike[: self._settings.max_items]
 
-    def _judge_all(self, entry: Entry, evidence: dict[int, _Evidence]) -> list[Hit]:
-        judged = [self._judge(entry, self._entries[item], found) for item, found in sorted(evidence.items())]
+    def _judge_all(self, entry: Entry, evidence: dict[int, _Evidence], most: int | None) -> list[Hit]:
+        ranked = sorted(evidence.items(), key=lambda found: (found[1].rank, found[0]))
+        judged = (self._judge(entry, self._entries[item], found) for item, found in ranked)
+        hits = list(islice(filter(None, judged), most))
         order = list(HitReason)
-        return sorted(filter(None, judged), key=lambda hit: order.index(hit.reason))
+        return sorted(hits, key=lambda hit: order.index(hit.reason))
 
     def _judge(self, entry: Entry, item: Entry, evidence: _Evidence) -> Hit | None:
         pictures = compare_pictures(entry, item, self._settings.bits)
-        similarity = text_similarity(entry, item)
-        reason = self._by_picture(entry, item, pictures, similarity)
+        reason = self._by_picture(entry, item, pictures)
         reason = reason or self._by_words(entry, item, pictures, evidence)
         if reason is None:
             return None
@@ -207,16 +231,18 @@ class Index:
             HitReason.IMAGE_NEAR: "nearly the same picture and a like question",
             HitReason.QUESTION: "the same question",
             HitReason.NGRAM: f"{evidence.shared} shared runs of words, the first: {evidence.ngram}",
-            HitReason.NEAR_TEXT: f"nearly the same question ({word_ratio(entry, item):.0f}%)",
+            HitReason.NEAR_TEXT: "nearly the same question, word for word",
         }[reason]
+        similarity = text_similarity(entry, item)
         return Hit(reason, item.source, item.row, item.id, item.question, similarity, detail)
 
-    def _by_picture(
-        self, entry: Entry, item: Entry, pictures: Pictures, similarity: float
-    ) -> HitReason | None:
+    def _by_picture(self, entry: Entry, item: Entry, pictures: Pictures) -> HitReason | None:
+        if pictures not in {Pictures.SAME, Pictures.NEAR}:
+            return None
         worded = bool(entry.words) and bool(item.words)
         # An item whose question stands in its picture has no words to confirm it: the colours do.
-        like = similarity >= self._settings.similarity if worded else thumbs_agree(entry, item)
+        similar = text_similarity(entry, item) >= self._settings.similarity
+        like = similar if worded else thumbs_agree(entry, item)
         if pictures is Pictures.SAME:
             alone = self._settings.image_alone and _shares_a_picture_with_content(entry, item)
             return HitReason.IMAGE_BYTES if alone or like else None
@@ -250,8 +276,7 @@ class Index:
         few_items = len(self._by_text[item.text]) <= self._settings.max_items
         if few_items and len(set(content_words(entry.words))) >= MIN_CONTENT:
             return True
-        answered = bool(answer_key(entry)) and answer_key(entry) == answer_key(item)
-        return answered and choices_key(entry) == choices_key(item)
+        return same_answer(entry, item) and entry.choices_key == item.choices_key
 
     def _nearly(self, entry: Entry, item: Entry) -> bool:
         if min(len(entry.words), len(item.words)) < self._settings.ngram or not same_numbers(entry, item):

@@ -3,7 +3,8 @@
 Two problems are duplicates where all of this holds:
 
 - the questions are equal word for word, or proposed by MinHash and alike in at least `similarity` percent
-  (rapidfuzz), with the same numbers in the same order;
+  (rapidfuzz), with the same numbers in the same order and, where they are short or their answers are not
+  equal, with no other difference than fillers (`a`, `shown`, `picture`) and spelling;
 - the choices are the same, in any order, or the answer is, or one of the two has no choices;
 - the pictures are the same, one for one in order: the same bytes, or at most `bits` of 64 different, plain or
   trimmed, with thumbnails that agree in colour. A problem with pictures is no duplicate of one without;
@@ -29,18 +30,21 @@ from filters.entries import (
     THUMB_LEVELS,
     Entry,
     Record,
-    answer_key,
     answers_differ,
-    choices_key,
     make_entries,
     near_text,
+    same_answer,
+    same_meaning,
     same_numbers,
 )
 from filters.image_hash import ImagePrint, count_bits, thumb_difference
+from filters.reasons import Reason, Verdict, dropped, kept
 from schemas.config import DedupSettings
 from schemas.records import Draft, Sample
 
-__all__ = ["Duplicate", "DuplicateReason", "Group", "find_duplicates"]
+__all__ = ["NAME", "Duplicate", "DuplicateReason", "Group", "find_duplicates", "judge_duplicate"]
+
+NAME = "dedup"
 
 
 class DuplicateReason(StrEnum):
@@ -94,6 +98,14 @@ class Group:
     def similarity(self) -> float:
         """The least likeness in the group, in [0, 100]."""
         return min(duplicate.similarity for duplicate in self.duplicates)
+
+
+def judge_duplicate(duplicate: Duplicate | None, group: Group | None) -> Verdict:
+    """The verdict on a row: a duplicate in its group, or None for a row to keep. Score: 1 or 0."""
+    if duplicate is None or group is None:
+        return kept(NAME, 1.0)
+    likeness = f"{duplicate.reason}, {duplicate.similarity:.0f}% alike"
+    return dropped(NAME, Reason.NEAR_DUPLICATE, 0.0, f"asks what problem {group.keep_id} asks: {likeness}")
 
 
 def find_duplicates(records: Iterable[Record], settings: DedupSettings | None = None) -> tuple[Group, ...]:
@@ -186,7 +198,7 @@ def _exact_copies(entries: Sequence[Entry]) -> dict[int, int]:
     first: dict[tuple[object, ...], int] = {}
     copies: dict[int, int] = {}
     for position, entry in enumerate(entries):
-        key = (_text(entry), choices_key(entry), tuple(image.md5 for image in entry.prints))
+        key = (_text(entry), entry.choices_key, tuple(image.md5 for image in entry.prints))
         earlier = first.setdefault(key, position)
         if earlier != position:
             copies[position] = earlier
@@ -208,13 +220,15 @@ def _compare(kept: Entry, other: Entry, bits: int) -> DuplicateReason | None:
         return DuplicateReason.EXACT
     if answers_differ(kept, other) or not (same_files or _same_pictures(kept, other, bits)):
         return None
-    return DuplicateReason.SAME_TEXT if same_text else DuplicateReason.NEAR_TEXT
+    if same_text:
+        return DuplicateReason.SAME_TEXT
+    return DuplicateReason.NEAR_TEXT if same_meaning(kept, other) else None
 
 
 def _same_choices(left: Entry, right: Entry) -> bool:
-    if not left.choices or not right.choices or choices_key(left) == choices_key(right):
+    if not left.choices or not right.choices or left.choices_key == right.choices_key:
         return True
-    return bool(answer_key(left)) and answer_key(left) == answer_key(right)
+    return same_answer(left, right)
 
 
 def _same_pictures(left: Entry, right: Entry, bits: int) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from io import BytesIO
 from itertools import islice
 from typing import Any
@@ -24,22 +25,23 @@ from filters.image_hash import (
     print_image,
     thumb_difference,
 )
-from filters.ngrams import content_words, joined, number_words, question_words, split_words
+from filters.ngrams import content_words, deciding_words, joined, number_words, question_words, split_words
 from schemas.errors import RowError
 from schemas.records import Draft, Image, Problem, Sample, SourceFault
 
 THUMB_LEVELS = 24  # of re-encoded, resized or bordered copies 97% differ less in every pixel and colour
 _COMPARED = 4_000  # characters of the content words that two texts are compared by
 MAX_NEAR = 20_000  # characters; a longer question is nearly equal to none, it equals or it does not
+_LONG_WORDS = 20
+_TYPO_LETTERS = 5  # a shorter word with another letter is another word: red, bed
+_TYPO_RATIO = 85.0
 _PART = 32  # records per task: starting one costs as much as reading a question
 _THREADS = min(4, os.cpu_count() or 1)  # Pillow decodes outside the interpreter's lock
 
-Record = Problem | Draft | Sample | Mapping[str, Any]
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entry:
-    """A problem, remembered.
+    """A problem, remembered, with what comparisons ask of it again and again.
 
     Attributes:
         words: of the question, without options that stand in it.
@@ -55,10 +57,33 @@ class Entry:
     words: tuple[str, ...]
     prints: tuple[ImagePrint, ...]
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The question in one spelling: equal for equal questions."""
         return joined(self.words)
+
+    @cached_property
+    def content(self) -> str:
+        """The words that say something, as far as texts are compared by them."""
+        return joined(content_words(self.words))[:_COMPARED]
+
+    @cached_property
+    def answer_words(self) -> tuple[str, ...]:
+        """The words of the gold answer, a choice's letter as the choice's text."""
+        return tuple(split_words(_answer_text(self)))
+
+    @cached_property
+    def answer_key(self) -> str:
+        """The gold answer in one spelling."""
+        return joined(self.answer_words)
+
+    @cached_property
+    def choices_key(self) -> tuple[str, ...]:
+        """The choices in one spelling, without their order."""
+        return tuple(sorted(joined(split_words(choice)) or choice for choice in self.choices))
+
+
+Record = Entry | Problem | Draft | Sample | Mapping[str, Any]
 
 
 class Pictures(StrEnum):
@@ -88,11 +113,13 @@ def _make_part(part: Sequence[tuple[int, Record]]) -> list[Entry]:
 
 
 def make_entry(record: Record, position: str = "0") -> Entry:
-    """The entry of one record.
+    """The entry of one record; an entry is its own.
 
     A mapping is read as a benchmark's row: `question`, `answer`, `choices` or `options`, `images` or `image`
     (bytes, `{"bytes": ...}`, Pillow pictures or `Image`s, one or a list), `id` or `pid`, `source`, `row`.
     """
+    if isinstance(record, Entry):
+        return record
     if isinstance(record, Sample):
         record = record.draft
     if isinstance(record, Draft):
@@ -181,10 +208,9 @@ def thumbs_agree(left: Entry, right: Entry) -> bool:
 
 def text_similarity(left: Entry, right: Entry) -> float:
     """Likeness of two questions in [0, 100], by the words that say something where both have any."""
-    first, second = content_words(left.words), content_words(right.words)
-    if not first or not second:
-        first, second = list(left.words), list(right.words)
-    return fuzz.token_set_ratio(joined(first)[:_COMPARED], joined(second)[:_COMPARED])
+    if left.content and right.content:
+        return fuzz.token_set_ratio(left.content, right.content)
+    return fuzz.token_set_ratio(left.text[:_COMPARED], right.text[:_COMPARED])
 
 
 def near_text(entry: Entry) -> str:
@@ -203,14 +229,25 @@ def same_numbers(left: Entry, right: Entry) -> bool:
     return number_words(left.words) == number_words(right.words)
 
 
-def answer_key(entry: Entry) -> str:
-    """The gold answer in one spelling, a choice's letter as the choice's text."""
-    return joined(split_words(_answer_text(entry)))
+def same_meaning(left: Entry, right: Entry) -> bool:
+    """True where two like questions differ in fillers and spelling alone, so that they ask one thing.
+
+    Long questions with one answer may hold other words as well: then the words that differ are details.
+    """
+    if min(len(left.words), len(right.words)) >= _LONG_WORDS and same_answer(left, right):
+        return True
+    first, second = deciding_words(left.words), deciding_words(right.words)
+    if len(first) != len(second):
+        return False
+    return all(
+        one == other or (min(len(one), len(other)) >= _TYPO_LETTERS and fuzz.ratio(one, other) >= _TYPO_RATIO)
+        for one, other in zip(first, second, strict=True)
+    )
 
 
-def choices_key(entry: Entry) -> tuple[str, ...]:
-    """The choices in one spelling, without their order."""
-    return tuple(sorted(joined(split_words(choice)) or choice for choice in entry.choices))
+def same_answer(left: Entry, right: Entry) -> bool:
+    """True where both problems have an answer and it is the same."""
+    return bool(left.answer_key) and left.answer_key == right.answer_key
 
 
 def answers_differ(left: Entry, right: Entry) -> bool:
@@ -218,12 +255,13 @@ def answers_differ(left: Entry, right: Entry) -> bool:
 
     A number says nothing of a word, nor a letter of either: the sources may name the same option.
     """
-    first, second = (split_words(_answer_text(side)) for side in (left, right))
+    first, second = left.answer_words, right.answer_words
+    if not first or not second or left.answer_key == right.answer_key:
+        return False
     numbers = [{float(word) for word in number_words(words)} for words in (first, second)]
     if numbers[0] and numbers[1]:
         return not numbers[0] & numbers[1]
-    kinds = {_is_letter(words) for words in (first, second)}
-    if numbers[0] or numbers[1] or not first or not second or len(kinds) == 2:
+    if numbers[0] or numbers[1] or _is_letter(first) != _is_letter(second):
         return False
     return not set(first) & set(second)
 

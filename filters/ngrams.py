@@ -20,27 +20,33 @@ import numpy as np
 
 NGRAM = 8  # open-r1, scripts/decontaminate.py
 MIN_CONTENT = 3
-GENERIC = frozenset(
+# Words that may come and go without another question being asked.
+FILLER = frozenset(
     """
-    a an the this that these those it its they their them there here he she his her we our you your i me one
-    another other others each every all any some both either none no not only just also than then so such same
-    of in on at by to from for with without into onto as and or but if when while where which what who whose
-    whom why how many much long far is are was were be been being am do does did done has have had having can
-    could will would shall should may might must let lets
-    figure figures image images picture pictures diagram diagrams drawing photo graph chart table shown show
-    shows showing given following below above left right side sides part parts see seen look depicted drawn
-    illustrated represented represents indicated marked labeled labelled denoted
-    question mark answer answers option options choice choices choose select pick determine find calculate
-    compute evaluate solve know known suppose assume according based using use following correct true false
-    value values number numbers total sum amount result missing rest different first second third next last
-    equal equals units unit length width height area volume surface perimeter size measure round rounded
-    nearest express form terms please write give your most least more less possible best cm mm km m
-    imagehere placeholder frac sqrt circ angle degree degrees triangle line point
-    的 了 是 在 有 和 为 中 则 若 已 知 如 图 所 示 下 列 求 问 一 个 以 上 与 其
-    对 于 这 那 哪 什 么 多 少 请 此 题 答 案
+    a an the this that these those it its there here we our you your i me of in on at by to from for with into
+    onto as and then so such is are was were be been being am do does did has have had having can could will
+    would shall should may might must let lets figure figures image images picture pictures diagram diagrams
+    drawing photo graph chart shown show shows showing given following see seen look depicted drawn
+    illustrated represented represents indicated denoted please write give what which find calculate compute
+    determine
+    evaluate solve choose choices choice select pick question answer answers options option express form terms
+    using use according based know known suppose assume imagehere placeholder
+    的 了 是 在 为 则 若 已 知 如 图 所 示 求 问 请 此 题
     """.split()  # noqa: SIM905 - a list of two hundred quoted words reads worse
 )
-
+# Words that any question about a picture may hold, and that still decide which question it is.
+_COMMON = frozenset(
+    """
+    they their them he she his her one another other others each every all any some both either none no not
+    only just also than same without or but if when while where who whose whom why how many much long far done
+    table above below left right side sides part parts marked labeled labelled mark correct true false value
+    values number numbers total sum amount result missing rest different first second third next last equal
+    equals units unit length width height area volume surface perimeter size measure round rounded nearest
+    most least more less possible best cm mm km m frac sqrt circ angle degree degrees triangle line point
+    有 和 中 下 列 一 个 以 上 与 其 对 于 这 那 哪 什 么 多 少 答 案
+    """.split()  # noqa: SIM905
+)
+GENERIC = FILLER | _COMMON
 _PLACEHOLDER = re.compile(r"<\|?/?(?:image|img|vision)[^<>\s]{0,20}(?:\s{0,2}\d{1,3})?\s?\|?>", re.IGNORECASE)
 _FONT = re.compile(
     r"\\(?:mathrm|mathbf|mathit|mathsf|mathbb|text|textbf|textit|textrm|operatorname|displaystyle|left|right"
@@ -89,8 +95,13 @@ def content_words(words: Sequence[str]) -> list[str]:
 
 
 def number_words(words: Sequence[str]) -> tuple[str, ...]:
-    """The numbers among words, in order."""
+    """The numbers in digits among words, in order."""
     return tuple(word for word in words if word[0].isdecimal())
+
+
+def deciding_words(words: Sequence[str]) -> list[str]:
+    """The words of which none may be another for the question to stay the same, sorted."""
+    return sorted(word for word in words if word not in FILLER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +217,13 @@ def expand_ranges(first: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _per_pair(queries: np.ndarray, texts: np.ndarray, starts: np.ndarray) -> SharedNgrams:
-    order = np.lexsort((starts, texts, queries))
-    queries, texts, starts = queries[order], texts[order], starts[order]
-    new = np.ones(len(queries), bool)
-    new[1:] = (queries[1:] != queries[:-1]) | (texts[1:] != texts[:-1])
-    at = np.flatnonzero(new)
-    return SharedNgrams(queries[at], texts[at], starts[at], np.diff(np.append(at, len(queries))))
+    """Hits by pair. They come by query and first word, which a stable sort keeps within each pair."""
+    width = int(texts.max(initial=0)) + 1
+    keys = queries * width + texts
+    order = np.argsort(keys, kind="stable")
+    at = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    first = order[at]
+    return SharedNgrams(queries[first], texts[first], starts[first], np.diff(np.append(at, len(keys))))
 
 
 def joined(words: Iterable[str]) -> str:

@@ -305,6 +305,12 @@ class DecontaminateSettings(Settings):
         default=True, description="the very bytes of a benchmark's picture count with any question"
     )
 
+    @model_validator(mode="after")
+    def _targets(self) -> DecontaminateSettings:
+        if self.benchmarks and self.index is not None:
+            raise ValueError("index: was built from benchmarks; give either of them")
+        return self
+
 
 class EvidenceThresholds(Settings):
     """What a teacher's evidence must say for a draft to be kept. None: measured if there, not judged.

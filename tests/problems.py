@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import cache
 from io import BytesIO
 
 from PIL import Image as PillowImage
@@ -18,6 +19,7 @@ WORDS = """
     """.split()  # noqa: SIM905
 
 
+@cache
 def drawing(seed: int, kind: str = "PNG", size: int = 240, border: int = 0, quality: int = 90) -> bytes:
     """A picture of a few shapes, the same shapes for the same seed whatever the size or encoding."""
     rng = random.Random(seed)

@@ -203,7 +203,13 @@ def make_questions(count: int, seed: int) -> list[Row]:
     for number in range(count):
         text = rng.choices(words, cum_weights=weights, k=rng.randint(20, 40))
         opening = "As shown in the figure, what is the " if rng.random() < 1 / 3 else ""
-        rows.append({"id": f"{seed}/{number}", "question": f"{opening}{' '.join(text)} {rng.randrange(99)}?"})
+        rows.append(
+            {
+                "id": f"{seed}/{number}",
+                "question": f"{opening}{' '.join(text)} {rng.randrange(99)}?",
+                "answer": "7",
+            }
+        )
     return rows
 
 
