@@ -16,7 +16,9 @@ from functools import lru_cache
 
 from rapidfuzz import fuzz, process
 
+from filters.facts.words import COLOUR
 from filters.format import think_part
+from filters.quantities import NUMBER_WORDS
 from filters.reasons import Reason, Verdict, dropped, kept
 from schemas.config import FilterSettings
 from schemas.records import Draft
@@ -39,7 +41,8 @@ _NAMELESS_WORDS = (
     "illustration scene view left right top bottom upper lower middle centre center corner side part "
     "each every all both which what where while also very about holds hold contains lies lie near"
 )
-_NAMELESS = frozenset(_NAMELESS_WORDS.split())
+_QUALITIES = frozenset(COLOUR.split("|"))  # of an element, and no name of one
+_NAMELESS = frozenset((*_NAMELESS_WORDS.split(), *NUMBER_WORDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +219,7 @@ def _phrases(text: str) -> Iterator[str]:
     for match in _PHRASE_WORD.finditer(f"{text} ."):
         word = match[0].lower()
         if word in _NAMELESS or not (word[0].isalnum()):
-            if run and any(len(part) > 2 or not part.isdecimal() for part in run):
+            if any(part not in _QUALITIES and not part.isdecimal() for part in run):
                 yield " ".join(run[-5:])
             run = []
         else:

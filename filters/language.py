@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Set
 
 from filters.anchors import MAX_CHARS, compile_patterns, flatten
 from filters.format import TOKEN, think_part
@@ -32,7 +33,10 @@ _SCRIPTS = {
     "Chinese or Japanese": "\u3040-\u30ff\u3400-\u9fff",  # one writes with the other's characters
 }
 _WEIGHTS = {"Chinese or Japanese": 3, "Korean": 2}  # letters that one sign stands for
-_LETTERS = {name: re.compile(f"[{letters}]") for name, letters in _SCRIPTS.items()}
+# A sign of the last two is a word of its own, as far as quoting goes; elsewhere words are runs of letters.
+_WORDS = {
+    name: re.compile(f"[{letters}]" + ("" if name in _WEIGHTS else "+")) for name, letters in _SCRIPTS.items()
+}
 
 # What a prompt says to its reader, in the second person or the imperative, and the marks of templates. A
 # chain speaks in the first person and about the picture; none of these is how it would.
@@ -92,20 +96,26 @@ def _loops(words: list[str]) -> bool:
 def measure_foreign(text: str, allowed: str = "") -> tuple[float, str]:
     """Share of the letters in another script than most of them, in [0, 1], and that script's name.
 
-    Greek is left out, since mathematics writes with it; so are the characters of `allowed` (the question and
-    the description), which a trace may quote. Languages of one script cannot be told apart.
+    Greek is left out, since mathematics writes with it; so are the words of `allowed` (the question and the
+    description), which a trace may quote. Languages of one script cannot be told apart.
     """
-    quoted = set(allowed)
-    letters = {name: Counter(pattern.findall(text)) for name, pattern in _LETTERS.items()}
-    weights = {name: _WEIGHTS.get(name, 1) * counts.total() for name, counts in letters.items()}
+    words = {name: Counter(pattern.findall(text)) for name, pattern in _WORDS.items()}
+    weights = {name: _weigh(name, counts) for name, counts in words.items()}
     main = max(weights, key=lambda name: weights[name])
     strange = {
-        name: _WEIGHTS.get(name, 1) * sum(count for letter, count in counts.items() if letter not in quoted)
-        for name, counts in letters.items()
-        if name != main
+        name: _weigh(name, counts, set(_WORDS[name].findall(allowed)))
+        for name, counts in words.items()
+        if name != main and counts
     }
-    worst = max(strange, key=lambda name: strange[name])
-    return (strange[worst] / sum(weights.values()), worst) if strange[worst] else (0.0, "")
+    worst = max(strange, key=lambda name: strange[name], default="")
+    return (strange[worst] / sum(weights.values()), worst) if worst and strange[worst] else (0.0, "")
+
+
+def _weigh(script: str, words: Counter[str], quoted: Set[str] = frozenset()) -> int:
+    """Letters of a script's words, without the quoted ones."""
+    return _WEIGHTS.get(script, 1) * sum(
+        len(word) * count for word, count in words.items() if word not in quoted
+    )
 
 
 def find_prompt(text: str) -> str | None:

@@ -29,7 +29,7 @@ CHART = (
 )
 SHAPES = (
     "There is a red circle on the left and a blue square in the upper right corner. Two green triangles lie "
-    "at the bottom. A small black dot sits in the centre of the red circle. In total there are 4 large shapes."
+    "at the bottom. A small black dot sits in the centre of the red circle. In all there are 4 large shapes."
 )
 TRIANGLE = (
     "The figure is a triangle ABC. Point D lies on side BC. AB = 5 cm, AC = 8, and angle BAC is 60°. AD is "
@@ -216,7 +216,7 @@ def test_rounding_is_the_claims_own() -> None:
 
 @needs_data
 def test_the_bar_on_real_claims_is_met_by_both_halves_under_every_rendering() -> None:
-    measured = [row for row in measure_claims(SHARED_DATA, ["all"])]
+    measured = list(measure_claims(SHARED_DATA, ["all"]))
     assert {(row["rendering"], row["half"]) for row in measured} == set(
         product(RENDERINGS, ("built", "held out", "both"))
     )
