@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from filters.benchmarks import load_benchmark
-from filters.decontaminate import Index
-from filters.dedup import find_duplicates
+from filters.decontaminate import Index, judge_hits
+from filters.dedup import find_duplicates, judge_duplicate
 from filters.format import count_tokens
-from filters.reasons import Reason, Verdict, dropped, kept
+from filters.reasons import Verdict
 from filters.selection import Candidate, Key
 from schemas.config import DecontaminateSettings, DedupSettings
 from schemas.records import Problem, Sample, Status
-
-CONTAMINATION = "contamination"
-DUPLICATES = "duplicates"
-CLEAN = kept(CONTAMINATION, 1.0, "in no benchmark that was looked into")
 
 
 class Candidates:
@@ -66,18 +62,8 @@ def open_index(settings: DecontaminateSettings) -> Index | None:
 
 
 def find_contaminated(index: Index, problems: Iterable[Problem]) -> Iterator[Verdict]:
-    """Whether each problem stands in a benchmark, in order.
-
-    Score: 1 where it does not, else 0.
-    """
-    for hits in index.find_hits(problems):
-        if not hits:
-            yield CLEAN
-            continue
-        hit = hits[0]
-        more = f" and {len(hits) - 1} more" if len(hits) > 1 else ""
-        detail = f"{hit.source} {hit.row}{more}: {hit.detail}; {hit.question}"
-        yield dropped(CONTAMINATION, hit.reason.verdict, 0.0, detail)
+    """Whether each problem stands in a benchmark, in order. Score: 1 where it does not, else 0."""
+    return map(judge_hits, index.find_hits(problems))
 
 
 def drop_duplicates(
@@ -87,7 +73,6 @@ def drop_duplicates(
 
     Args:
         problems: those with an accepted draft, in the order of the source.
-    Score: 1 - the likeness of the questions in [0, 1].
     """
     indices: list[int] = []
 
@@ -99,11 +84,5 @@ def drop_duplicates(
     verdicts: dict[int, Verdict] = {}
     for group in find_duplicates(noted(), settings):
         for duplicate in group.duplicates:
-            detail = f"{duplicate.reason} of row {indices[group.keep]} (counted from 0), id {group.keep_id}"
-            score = 1 - duplicate.similarity / 100
-            verdicts[indices[duplicate.position]] = dropped(DUPLICATES, Reason.NEAR_DUPLICATE, score, detail)
-    return _for_each_draft(candidates, verdicts)
-
-
-def _for_each_draft(candidates: Candidates, verdicts: Mapping[int, Verdict]) -> dict[Key, Verdict]:
+            verdicts[indices[duplicate.position]] = judge_duplicate(duplicate, group)
     return {row.key: verdicts[row.index] for row in candidates.rows if row.index in verdicts}
