@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from filters.compare import compare_plain
-from filters.extract import is_negated, is_prose, is_refusal, last_sentence
+from filters.prose import is_negated, is_prose, is_refusal, last_sentence
 from filters.normalize import canonicalise, fold, tighten
 
 _WHOLE = re.compile(

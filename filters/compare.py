@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from filters.extract import is_negated, is_prose
+from filters.prose import is_negated, is_prose
 from filters.normalize import fold, tighten
 from filters.quantities import Equality, compare_quantities, parse_quantity
 
