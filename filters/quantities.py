@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
 from filters.expressions import Value, evaluate
-from filters.units import ANGLE, CURRENCY, PERCENT, Unit, parse_unit
+from filters.units import ANGLE, CURRENCY, PERCENT, POUND_MASS, STERLING, Unit, parse_unit
 
 Equality = Literal["equal", "different", "undecided"]
 
 _LITERAL = re.compile(r"[-+]?(\d{1,200})?(?:\.(\d{0,200}))?")
-_TAIL = re.compile(r"[^\W\d_]|[°%$€£¥¢]")
+_TAIL = re.compile(r"[^\W\d_]|[°%$€£¥¢₹₩₽]")
 _ABOUT = re.compile(
     r"(?:about|approximately|approx\.?|around|roughly|nearly|\\approx|~)\s{0,3}(?=[-+\d.$(\\])", re.I
 )
+_ELLIPSIS = re.compile(r"(?<=\d)(?:\.{2,}|\\[lc]?dots)$")
+_REPEATING = re.compile(
+    r"([-+]?)(\d{0,40})\.(\d{0,40})(?:\\(?:overline|bar|dot)\s?\{?(\d{1,40})\}?|\((\d{1,40})\))"
+)
+_PART = re.compile(r"\s?(?:,|and\b)?\s?(\d{1,20}(?:\.\d{1,20})?)\s?([^\W\d_]{1,12}|°|'|\")\.?")
+_PRIMES = {"'": "arcmin", '"': "arcsec"}
+_FEET = {"'": "ft", '"': "in"}
+_COMMA_MEASURE = re.compile(r"([-+]?[$€£¥₹]?\s?\d{1,30}),(\d{1,30})(?=\s?([^\W\d_]|[°%$€£¥¢₹]|$))")
 _MULTIPLES = {"dozen": 12, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _MULTIPLE = re.compile(rf"(?<=\d)\s({'|'.join(_MULTIPLES)})\b", re.IGNORECASE)
-_CURRENCY = re.compile(rf"([-+]?)\s?\\?([{re.escape(CURRENCY)}])\s?(?=[\d.(\\])")
+_CURRENCY = re.compile(rf"([-+]?)\s?\\?(?:(?:US)?([{re.escape(CURRENCY)}])|(USD|EUR|GBP|INR|CNY|JPY|Rs)\.?\s)\s?(?=[\d.(\\])")
 _SMALL = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
@@ -64,22 +73,64 @@ def parse_quantity(text: str) -> Quantity | None:
 
     Returns: None where the text is not one constant, or its tail is no unit.
     """
-    text = _ABOUT.sub("", text.strip().removesuffix("."))
+    text = _ELLIPSIS.sub("", _ABOUT.sub("", text.strip())).removesuffix(".")
     text = _MULTIPLE.sub(lambda match: f"*{_MULTIPLES[match[1].lower()]}", text, count=1)
     currency = _CURRENCY.match(text)
     if currency:
-        rest = parse_quantity(currency[1] + text[currency.end() :])
-        return rest and replace(rest, unit=rest.unit or parse_unit(currency[2]))
+        amount = _COMMA_MEASURE.sub(r"\1.\2", text[currency.end() :], count=1)
+        rest = parse_quantity(currency[1] + amount)
+        return rest and replace(rest, unit=rest.unit or parse_unit(currency[2] or currency[3]))
     number = _bare(text)
     if number is not None:
         return number
+    compound = _compound(text)
+    if compound is not None:
+        return compound
     for count, tail in enumerate(_TAIL.finditer(text)):
         if count == 8:
             break
         found = _split(text, tail.start())
         if found is not None:
             return found
-    return None
+    return _with_decimal_comma(text)
+
+
+def _with_decimal_comma(text: str) -> Quantity | None:
+    """`3,5 cm`: a list would repeat the unit or hold a space; three digits were thousands before."""
+    match = _COMMA_MEASURE.match(text)
+    if match is None or not match[3]:
+        return None
+    found = _split(f"{match[1]}.{match[2]}{text[match.end() :]}", len(match[0]))
+    if found is None:
+        found = _split(f"{match[1]}.{match[2]} {text[match.end() :].lstrip()}", len(match[0]) + 1)
+    return found if found and found.unit and not found.unit.counted else None
+
+
+def _compound(text: str) -> Quantity | None:
+    """`2 hours 30 minutes`, `5' 6"`, `30°15'`: units of one dimension, each smaller than the one before."""
+    parts, position = [], 0
+    while position < len(text) and len(parts) < 4:
+        match = _PART.match(text, position)
+        if match is None:
+            return None
+        parts.append((Fraction(match[1]), match[2]))
+        position = match.end()
+    if position < len(text) or len(parts) < 2:
+        return None
+    return _total(parts)
+
+
+def _total(parts: Sequence[tuple[Fraction, str]]) -> Quantity | None:
+    spelt = _PRIMES if parts[0][1] in {"°", "deg", "degrees"} else _FEET
+    units = [parse_unit(spelt.get(name, name)) for _, name in parts]
+    total, first = Fraction(0), units[0]
+    for (value, _), unit, before in zip(parts, units, [None, *units], strict=False):
+        if unit is None or first is None or unit.counted or unit.dimensions != first.dimensions:
+            return None
+        if before is not None and unit.factor >= before.factor:
+            return None
+        total += value * Fraction(unit.factor) / Fraction(first.factor)
+    return Quantity(total, None, first)
 
 
 def _split(text: str, start: int) -> Quantity | None:
@@ -99,11 +150,22 @@ def _bare(text: str) -> Quantity | None:
     literal = _LITERAL.fullmatch(text.strip())
     if literal and (literal[1] or literal[2]):
         return Quantity(Fraction(text.strip().rstrip(".")), len(literal[2] or ""))
+    repeating = _REPEATING.fullmatch(text.strip())
+    if repeating:
+        return _repeated(repeating)
     word = _number_word(text.strip().lower())
     if word is not None:
         return Quantity(Fraction(word), 0)
     value = evaluate(text)
     return None if value is None else Quantity(value, None, circular="pi" in text)
+
+
+def _repeated(match: re.Match[str]) -> Quantity:
+    """0.1\\overline{6} and 0.1(6) are exactly 1/6."""
+    once, again = match[3], match[4] or match[5]
+    tail = Fraction(int(again), (10 ** len(again) - 1) * 10 ** len(once))
+    value = Fraction(f"{match[2] or 0}.{once or 0}") + tail
+    return Quantity(-value if match[1] == "-" else value, None)
 
 
 def _number_word(text: str) -> int | None:
@@ -136,6 +198,8 @@ def _unlike(prediction: Quantity, gold: Quantity, precision: int | None) -> Equa
     """Different words after one number may still mean one thing; different measures do not."""
     if compare_numbers(prediction, gold, precision) == "different":
         return "different"
+    if {STERLING, POUND_MASS} == {side.unit and (side.unit.dimensions, side.unit.factor) for side in (prediction, gold)}:
+        return "equal"  # £3 against "3 pounds"
     counted = any(side.unit is not None and side.unit.counted for side in (prediction, gold))
     return "undecided" if counted else "different"
 
