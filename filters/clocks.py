@@ -18,9 +18,10 @@ _MONTH = (
     r"(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
     r"|nov(?:ember)?|dec(?:ember)?)\.?"
 )
-_DAY_FIRST = re.compile(rf"(\d{{1,2}})(?:st|nd|rd|th)?(?: of)? {_MONTH}(?:,? (\d{{4}}))?")
+_DAY_FIRST = re.compile(rf"(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?{_MONTH}(?:,? (\d{{4}}))?")
 _MONTH_FIRST = re.compile(rf"{_MONTH} (\d{{1,2}})(?:st|nd|rd|th)?(?:,? (\d{{4}}))?")
 _ISO = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})")
+_TIMELY = re.compile(r"\d:\d|\d\s?[ap]\.?m|o'clock|noon|midday|midnight|\d{4}[-/.]\d|[a-z]{3}[a-z.]{0,7} ?\d|\d\w{0,2} (?:of )?[a-z]{3}")
 _NUMERIC_DATE = re.compile(r"\d{1,2}([-/.])\d{1,2}\1\d{4}")
 _RANGE = re.compile(
     r"(\d[\d.]{0,20})\s?([^\d\s-]{0,8})\s?(?:-{1,3}|to|～|~)\s?(\d[\d.]{0,20})\s?([^\d\s]{0,8})"
@@ -37,6 +38,8 @@ def compare_times(prediction: str, gold: str) -> Equality | None:
     "PM" it is undecided. A date in digits alone (4/2/2005) equals only itself: its order is unknown.
     """
     theirs, ours = fold(prediction), fold(gold)
+    if not _TIMELY.search(theirs) and not _TIMELY.search(ours):
+        return None
     dates = [_date(side) for side in (theirs, ours)]
     if any(dates):
         return _compare_dates(dates, theirs, ours)

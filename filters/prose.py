@@ -42,9 +42,8 @@ _NEGATION = re.compile(
     r"|не|нет|không|bukan|değil|nie|ليس|नहीं|anything but)\b|\bn'|n't\b|\bpas\b|[不没非]|ではな|아니",
     re.IGNORECASE,
 )
-_DENIED_VERB = re.compile(
-    r"(?:\b(?:not|no|non|não|не|ne|nie)|n't|[不没非])\s{0,2}$|^\s{0,2}(?:not|nicht|pas|niet)\b", re.IGNORECASE
-)
+_DENIED_BEFORE = re.compile(r"(?:\b(?:not|no|non|não|не|ne|nie)|n't|[不没非])\s{0,2}$", re.IGNORECASE)
+_DENIED_AFTER = re.compile(r"\s{0,2}(?:not|nicht|pas|niet)\b", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"cannot|can't|could not|couldn't|unable|impossible|insufficient"
     r"|not (?:enough|possible|provided|clear|given|available)|n't (?:have|provide|know|answer|enough)"
@@ -135,7 +134,7 @@ def _concluded(clause: str) -> str | None:
     clause = _POLITE.sub("", clause.strip(" .。*।"))
     start, end = _last_verb(clause)
     tail = clause[end:].strip(" .。*")
-    if end and _DENIED_VERB.search(clause[:start]) or _DENIED_VERB.search(tail):
+    if end and _DENIED_BEFORE.search(clause[:start]) or _DENIED_AFTER.match(tail):
         return None
     if tail and not is_prose(tail) and not is_negated(tail):
         return last_segments(tail) or tail
