@@ -22,14 +22,14 @@ _WHOLE = re.compile(
 _LEAD = re.compile(
     r"(?:(?:option|choice|answer)\s{0,3}:?\s{0,3}|选[项择]?)?"
     r"(?:[(\[]([A-Za-z])[)\]]\s{0,3}[.:]?|([A-Za-z])\s?[.):]\s)"
-    r"(?!\s{0,3}(?:(?:or|and|not)\b|[,/&]))\s{0,3}(.+)",
+    r"(?!\s{0,3}(?:(?:or|and|not)\b|[,/&]|[(\[]?(?-i:[A-Z])(?![A-Za-z])))\s{0,3}(.+)",
     re.IGNORECASE | re.DOTALL,
 )
 _DECLARED = re.compile(
     r"(?:answer|option|choice|réponse|respuesta|antwort|ответ|答案|答え|정답|답|(?<![不没非])选[项择]?)\s{0,3}"
     r"(?:is|est|es|ist|:|为|是|选|[은는は])?\s{0,3}"
     r"(?:for sure |clearly |therefore |option |choice )?"
-    r"[(\[]?([A-Z])[)\]]?(?![A-Za-z0-9'])(?!\s(?:or|and)\s)"
+    r"[(\[]?([A-Z])[)\]]?(?![A-Za-z0-9'])(?!\s(?:or|and)\s|\s?[,/&]\s?[A-Z](?![A-Za-z]))"
 )
 _MENTION = re.compile(r"(?<![A-Za-z0-9'\\])[(\[]?([A-HJ-Z])[)\]]?(?![A-Za-z0-9'])")
 # A letter after another word names an object ("triangle B"), unless that word commits to an option.
@@ -63,7 +63,7 @@ _AFFIRMED = re.compile(
 )
 _REJECTED = re.compile(
     r"\s(?:is|are|was|can|must|cannot|does)(?:\s(?:not|be|clearly|obviously)|n't)?\s?(?:wrong|incorrect|false|invalid|impossible|ruled"
-    r"|eliminated|excluded|not)\b|\scannot\b|\s(?:is|does|can)n't\b",
+    r"|eliminated|excluded|not)\b|\scannot\b|\s(?:is|does|can)n't\b|\s?=",
     re.IGNORECASE,
 )
 _DENIED = re.compile(
@@ -101,7 +101,8 @@ def bare_letter(text: str) -> str | None:
 
 def _asserted(text: str, mention: re.Match[str]) -> bool:
     before = _BEFORE.search(text, max(0, mention.start() - 33), mention.start())
-    if before and mention.group().isalpha() and before[1].lower() not in _COMMITTING:
+    named = before and not (len(before[1]) == 1 and before[1].isupper())
+    if before and named and mention.group().isalpha() and before[1].lower() not in _COMMITTING:
         return False
     article = mention.group() == "A" and _ARTICLE.match(text, mention.end())
     if article or _REJECTED.match(text, mention.end()):

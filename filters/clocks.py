@@ -28,6 +28,7 @@ _RANGE = re.compile(
 )
 _SPOKEN_RATIO = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) (?:to|is to) (\d{1,9}(?:\.\d{1,9})?)")
 _RATIO_SIGNS = re.compile(r"[\d\s:.+*/^{}()\\a-z-]{1,120}")
+_RATIO_WORDS = re.compile(r"^(?:in the )?ratio (?:of |is )?")
 _MAX_TERMS = 6
 
 
@@ -107,7 +108,7 @@ def compare_ratios(prediction: str, gold: str) -> Equality | None:
     What reads as a time of day must agree digit by digit with another such: 2:40 is not 1:20. Against a ratio
     that cannot be a time (2:5) it may still be a ratio: undecided.
     """
-    theirs, ours = (fold(side) for side in (prediction, gold))
+    theirs, ours = (_RATIO_WORDS.sub("", fold(side)) for side in (prediction, gold))
     if ":" not in theirs and ":" not in ours:
         return None
     mine, yours = _terms(theirs), _terms(ours)

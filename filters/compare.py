@@ -30,6 +30,7 @@ _DECIMAL_COMMA = re.compile(r"[-+]?\d{1,30},\d{1,30}")
 _PLAIN_WORDS = re.compile(r"[^\W\d_]+(?:[\s'&-]+[^\W\d_]+)*")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _ORDINAL = re.compile(r"(\d{1,9})(?:st|nd|rd|th)")
+_RESTATED = re.compile(r"([^()]{1,60}) \(\s?([^()]{1,60})\)")
 _BASED = re.compile(r"\(?(\d{1,40})\)?_\s?\{?\s?(\d{1,2})\s?\}?")
 
 
@@ -46,6 +47,8 @@ def compare_plain(prediction: str, gold: str, precision: int | None = None) -> E
         return "equal"
     if is_empty_set(prediction) and is_empty_set(gold):
         return "equal"
+    if _is_restated(prediction, gold, precision):
+        return "equal"
     for rule in _UNMEASURED:
         verdict = rule(prediction, gold)
         if verdict is not None:
@@ -54,6 +57,16 @@ def compare_plain(prediction: str, gold: str, precision: int | None = None) -> E
     if mine and ours:
         return compare_quantities(mine, ours, precision)
     return _compare_parts(prediction, gold, precision) or _compare_words(prediction, gold)
+
+
+def _is_restated(prediction: str, gold: str, precision: int | None) -> bool:
+    """One answer in two spellings, `60% (3/5)`: both must be the gold answer."""
+    match = _RESTATED.fullmatch(prediction)
+    wanted = parse_quantity(gold) if match else None
+    if match is None or wanted is None:
+        return False
+    said = [parse_quantity(part) for part in match.groups()]
+    return all(part and compare_quantities(part, wanted, precision) == "equal" for part in said)
 
 
 def _compare_parts(prediction: str, gold: str, precision: int | None) -> Equality | None:

@@ -14,6 +14,7 @@ from filters.quantities import Equality, Quantity, compare_quantities, parse_qua
 
 _REALS = frozenset({r"\mathbb{R}", r"\mathbb R", r"\R", "all real numbers", "all reals", "the real numbers", "R"})
 _UNION = re.compile(r"\s*(?:\\cup(?![A-Za-z])|\\lor(?![A-Za-z])|\bor\b|或)\s*")
+_BOTH = re.compile(r"\s(?:and|\\land)\s")
 _SET_BUILDER = re.compile(r"\\?\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\{R\}\s*)?(?:\||:|\\mid(?![A-Za-z]))(.+?)\\?\}")
 _MEMBER = re.compile(r"([A-Za-z])\s*\\in(?![A-Za-z])\s*(.+)", re.DOTALL)
 _INTERVAL = re.compile(r"([(\[\]])([^,;\[\]]{1,80})[,;]([^,;\[\]]{1,80})([)\[\]])")
@@ -99,7 +100,22 @@ def _piece(text: str) -> Region | None:
         return inner and Region(member[1], inner.pieces, True)
     if text in _REALS:
         return parse_region(text)
-    return _bracketed(text) if text[:1] in {"(", "[", "]"} else _chain(text)
+    if text[:1] in {"(", "[", "]"}:
+        return _bracketed(text)
+    both = _BOTH.split(text)
+    return _chain(text) if len(both) == 1 else _meet([_chain(part) for part in both])
+
+
+def _meet(chains: Sequence[Region | None]) -> Region | None:
+    """`x > 2 and x < 5`: one bound from below, one from above."""
+    if len(chains) != 2 or not chains[0] or not chains[1] or chains[0].name != chains[1].name:
+        return None
+    (low, high), (other_low, other_high) = chains[0].pieces[0], chains[1].pieces[0]
+    if low.number is None:
+        low, high, other_low, other_high = other_low, other_high, low, high
+    if high.number or other_low.number or not low.number or not other_high.number:
+        return None
+    return Region(chains[0].name, ((low, other_high),), True) if _ordered(low, other_high) else None
 
 
 def _bracketed(text: str) -> Region | None:

@@ -16,6 +16,8 @@ Compare = Callable[[str, str, int | None], Equality | None]
 _AND = re.compile(
     r"\s*(?:[,;]\s*(?:and|or)\s|[,;]|\s(?:and|or|et|ou|und|oder|и|или)\s|(?<=\))(?:and|or)(?=\()|(?<=[\w)])\s?[和或及与]\s?)\s*"
 )
+_BOUND = re.compile(r"[<>]|\\[lg]e(?![A-Za-z])")
+_OR = re.compile(r"\bor\b|\\cup|或")
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _MATRIX = re.compile(
     r"(?P<open>[\[(|]?)\s?\\begin\{(?P<kind>[pbB]matrix|matrix|smallmatrix|array)\}(?:\{[clr|]{1,20}\})?"
@@ -87,6 +89,8 @@ def compare_lists(prediction: str, gold: str, precision: int | None, compare: Co
         return None
     if mine is None or ours is None:
         return _compare_one_list(prediction, mine, gold, ours, precision, compare)
+    if _BOUND.search(prediction) and bool(_OR.search(prediction)) != bool(_OR.search(gold)):
+        return None  # bounds joined by "or" are another region than bounds joined by "and"
     if {mine[0], ours[0]} <= set(_PAIRS) - {"{"} and (mine[0], mine[2]) != (ours[0], ours[2]):
         return "different"
     if len(mine[1]) != len(ours[1]):
@@ -104,6 +108,9 @@ def _compare_one_list(
     if len(items) == 1:
         left, right = (items[0], gold) if mine else (prediction, items[0])
         return compare(left, right, precision)
+    if mine and not mine[0] and _OR.search(prediction):
+        if all(compare(item, gold, precision) == "equal" for item in items):
+            return "equal"  # one answer said twice: "3/5 or 60%"
     scalar = parse_quantity(gold if mine else prediction)
     return "different" if scalar else None
 

@@ -70,7 +70,8 @@ _MIXED = re.compile(r"(?<![\d./^{])(\d{1,20}) {1,3}(\d{1,20})/(\d{1,20})(?![\d/.
 _BRACKETED = re.compile(r"[(\[{][^()\[\]{},]*,[^()\[\]{}]*[)\]}]")
 _WHITE = re.compile(r"\s+")
 _INNER_WHITE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
-_CLOSING = re.compile(r"(?:(?<![\d)])!|[.,;:]){1,8}$")  # 5! is a factorial
+_CLOSING = re.compile(r"(?:(?<![\d)])(?<!\b[A-Za-z])!|[.,;:]){1,8}$")  # 5! and n! are factorials
+_LEADING = re.compile(r"^(?:=\s{0,3}(?=[^=<>])|(?:negative|minus)\s(?P<minus>(?=\d)))", re.IGNORECASE)
 _INFINITY = re.compile(r"\b(?:infinity|inf)\b", re.IGNORECASE)
 
 
@@ -85,12 +86,13 @@ def canonicalise(text: str) -> str:
     text = strip_delimiters(_plain_latex(_INFINITY.sub(r"\\infty ", _plain_unicode(text))))
     for written, plain in _ASCII_RELATIONS:
         text = text.replace(written, plain)
-    return _WHITE.sub(" ", _plain_numbers(text)).strip()
+    text = _WHITE.sub(" ", _plain_numbers(text)).strip()
+    return _LEADING.sub(lambda lead: "" if lead["minus"] is None else "-", text)
 
 
 def fold(text: str) -> str:
     """Text for comparison as words: no case, no closing punctuation, no quotes, single spaces."""
-    text = _WHITE.sub(" ", text).strip().casefold()
+    text = _WHITE.sub(" ", text.replace("\\triangle", "triangle")).strip().casefold()
     text = _CLOSING.sub("", text.strip("\"'`*_ ")).strip("\"'`*_ ")
     for article in ("the ", "a ", "an "):
         if text.startswith(article) and len(text) > len(article) + 1:

@@ -64,6 +64,11 @@ _CIRCUMSTANCE = re.compile(
 )
 _LABELLED = re.compile(r"(?:[^\W\d_]{2,30}\s?){1,4}[:：]\s{1,3}(\S.*)", re.DOTALL)
 _CUT_WORD = re.compile(r"\s[^\W\d_]{1,20}(?:\.{2,}|…)$")
+_DOUBTED = re.compile(r"(?:n't|not|never)\s(?:think|believe|say|claim|mean)|\bdoubt", re.IGNORECASE)
+_LEAD_IN = re.compile(
+    r"^(?:(?:so|thus|then|hence|therefore)\s*[,:]\s*|(?:所以|因此|故|即|解|答|从而)\s*[,，:：]?\s*)?(?:总共|一共|共有|共|合計|총|итого|total)?\s*",
+    re.IGNORECASE,
+)
 _POLITE = re.compile(r"\s?(?:です|である|だ|입니다|이다|है)$")
 
 
@@ -113,7 +118,7 @@ def _sentences(text: str) -> list[str]:
 def _unlabelled(text: str) -> str:
     """`12 cm` for `Area: 12 cm`; a word that was cut off at the end is dropped."""
     labelled = _LABELLED.fullmatch(_CUT_WORD.sub("", text))
-    return labelled[1] if labelled else _POLITE.sub("", text)
+    return labelled[1] if labelled else _POLITE.sub("", _LEAD_IN.sub("", text))
 
 
 def _headline(text: str) -> str | None:
@@ -134,7 +139,7 @@ def _concluded(clause: str) -> str | None:
     clause = _POLITE.sub("", clause.strip(" .。*।"))
     start, end = _last_verb(clause)
     tail = clause[end:].strip(" .。*")
-    if end and _DENIED_BEFORE.search(clause[:start]) or _DENIED_AFTER.match(tail):
+    if _DOUBTED.search(clause) or end and _DENIED_BEFORE.search(clause[:start]) or _DENIED_AFTER.match(tail):
         return None
     if tail and not is_prose(tail) and not is_negated(tail):
         return last_segments(tail) or tail

@@ -41,6 +41,9 @@ NUMBER_WORDS: dict[str, int] = {
     **{word: value for value, word in enumerate("零一二三四五六七八九十")},
     "两": 2,
 }
+_PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourths": 4, "fifth": 5} | {
+    "fifths": 5, "sixth": 6, "sixths": 6, "eighth": 8, "eighths": 8, "tenth": 10, "tenths": 10
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ def _bare(text: str) -> Quantity | None:
         return _repeated(repeating)
     word = _number_word(text.strip().lower())
     if word is not None:
-        return Quantity(Fraction(word), 0)
+        return Quantity(word, 0 if word.denominator == 1 else None)
     value = evaluate(text)
     return None if value is None else Quantity(value, None, circular="pi" in text)
 
@@ -168,13 +171,28 @@ def _repeated(match: re.Match[str]) -> Quantity:
     return Quantity(-value if match[1] == "-" else value, None)
 
 
-def _number_word(text: str) -> int | None:
-    """`twelve`, `twenty-five`; None for anything else."""
-    tens, _, ones = text.replace(" ", "-").partition("-")
-    if not ones:
-        return NUMBER_WORDS.get(text)
-    high, low = NUMBER_WORDS.get(tens, 0), NUMBER_WORDS.get(ones, 0)
-    return high + low if high in range(20, 100, 10) and low in range(1, 10) else None
+def _number_word(text: str) -> Fraction | None:
+    """`twelve`, `twenty-five`, `one hundred and five`, `two thirds`; None for anything else."""
+    if not text or len(text) > 60 or text[0].isdigit() or not text[0].isalpha():
+        return None
+    words = text.replace("-", " ").split()
+    if words[-1] in _PARTS:
+        count = _cardinal(words[:-1]) if words[:-1] not in ([], ["a"]) else 1
+        return None if count is None else Fraction(count, _PARTS[words[-1]])
+    count = _cardinal(words)
+    return None if count is None else Fraction(count)
+
+
+def _cardinal(words: Sequence[str]) -> int | None:
+    """Below one thousand."""
+    if len(words) > 1 and words[1] == "hundred":
+        hundreds, rest = NUMBER_WORDS.get(words[0], 0), [word for word in words[2:] if word != "and"]
+        small = _cardinal(rest) if rest else 0
+        return 100 * hundreds + small if 0 < hundreds < 10 and small is not None and small < 100 else None
+    if len(words) == 2:
+        high, low = (NUMBER_WORDS.get(word, 0) for word in words)
+        return high + low if high in range(20, 100, 10) and low in range(1, 10) else None
+    return NUMBER_WORDS.get(words[0]) if len(words) == 1 else None
 
 
 def compare_quantities(prediction: Quantity, gold: Quantity, precision: int | None = None) -> Equality:
