@@ -1,10 +1,10 @@
 """The only answer checker: for filters, rewards and evaluation.
 
 `check` decides by rule where a rule decides (same text, options, numbers with units, times, lists, regions,
-words), asks computer algebra for formulas (`filters.algebra`), and says "undecided" otherwise. It never guesses:
-no nearest option, no number picked from several. A bare comma is never a decimal point (`filters.compare`).
-`check_async` and `is_correct_async` are the same for an event loop. Importing this module loads neither sympy
-nor Math-Verify.
+words), asks computer algebra for formulas (`filters.algebra`), and says "undecided" otherwise. It never
+guesses: no nearest option, no number picked from several. A bare comma is never a decimal point
+(`filters.compare`). `check_async` and `is_correct_async` are the same for an event loop. Importing this module
+loads neither sympy nor Math-Verify.
 """
 
 from __future__ import annotations
@@ -170,9 +170,9 @@ def _decide_open(said: str, gold: str, precision: int | None) -> Equality | Form
     if fold(whole) == fold(wanted) and fold(wanted):
         return "equal"
     answer = final_answer(said)
-    if answer != said and len(whole) <= _SHORT and not is_negated(whole):
-        if compare_plain(whole, wanted, precision) == "equal":
-            return "equal"
+    as_a_whole = answer != said and len(whole) <= _SHORT and not is_negated(whole)
+    if as_a_whole and compare_plain(whole, wanted, precision) == "equal":
+        return "equal"
     if answer is None:
         return compare_truth(whole, wanted) or ("undecided" if whole else "different")
     return _decide_answer(canonicalise(answer), wanted, precision)

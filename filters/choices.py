@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from rapidfuzz import fuzz
 
 from filters.compare import compare_plain
-from filters.prose import is_negated, is_prose, is_refusal, last_sentence
 from filters.normalize import canonicalise, fold, tighten
+from filters.prose import is_negated, is_prose, is_refusal, last_sentence
 from filters.quantities import NUMBER_WORDS
 
 MIN_SIMILARITY = 90.0  # one wrong letter in a word of ten, one missing in a word of five
@@ -59,11 +59,12 @@ _COMMITTING = frozenset(
 _ATTACHED = re.compile(r"(?<=[\d)}])(?=[a-z]$)")
 _ARTICLE = re.compile(r"\s(?!is\b|or\b|and\b|because\b|was\b)[a-z]")
 _AFFIRMED = re.compile(
-    r"(?<![A-Za-z0-9'\\])[(\[]?([A-HJ-Z])[)\]]?\s(?:is|must be)\s(?:the\s)?(?:only\s)?(?:valid|correct|right|true|best|answer)\b"
+    r"(?<![A-Za-z0-9'\\])[(\[]?([A-HJ-Z])[)\]]?\s(?:is|must be)\s(?:the\s)?(?:only\s)?"
+    r"(?:valid|correct|right|true|best|answer)\b"
 )
 _REJECTED = re.compile(
-    r"\s(?:is|are|was|can|must|cannot|does)(?:\s(?:not|be|clearly|obviously)|n't)?\s?(?:wrong|incorrect|false|invalid|impossible|ruled"
-    r"|eliminated|excluded|not)\b|\scannot\b|\s(?:is|does|can)n't\b|\s?=",
+    r"\s(?:is|are|was|can|must|cannot|does)(?:\s(?:not|be|clearly|obviously)|n't)?\s?(?:wrong|incorrect|false|invalid|impossible"
+    r"|ruled|eliminated|excluded|not)\b|\scannot\b|\s(?:is|does|can)n't\b|\s?=",
     re.IGNORECASE,
 )
 _DENIED = re.compile(
@@ -182,7 +183,9 @@ def _by_spelling(text: str, choices: Sequence[str]) -> frozenset[int] | None:
     if len(text) > _MAX_OPTION:
         return None
     wanted = fold(canonicalise(text))
-    close = [i for i, choice in enumerate(choices) if _alike(wanted, fold(canonicalise(choice[:_MAX_OPTION])))]
+    close = [
+        i for i, choice in enumerate(choices) if _alike(wanted, fold(canonicalise(choice[:_MAX_OPTION])))
+    ]
     return frozenset(close) if len(close) == 1 else None
 
 

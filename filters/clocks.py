@@ -21,7 +21,10 @@ _MONTH = (
 _DAY_FIRST = re.compile(rf"(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?{_MONTH}(?:,? (\d{{4}}))?")
 _MONTH_FIRST = re.compile(rf"{_MONTH} (\d{{1,2}})(?:st|nd|rd|th)?(?:,? (\d{{4}}))?")
 _ISO = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})")
-_TIMELY = re.compile(r"\d:\d|\d\s?[ap]\.?m|o'clock|noon|midday|midnight|\d{4}[-/.]\d|[a-z]{3}[a-z.]{0,7} ?\d|\d\w{0,2} (?:of )?[a-z]{3}")
+_TIMELY = re.compile(
+    r"\d:\d|\d\s?[ap]\.?m|o'clock|noon|midday|midnight|\d{4}[-/.]\d"
+    r"|[a-z]{3}[a-z.]{0,7} ?\d|\d\w{0,2} (?:of )?[a-z]{3}"
+)
 _NUMERIC_DATE = re.compile(r"\d{1,2}([-/.])\d{1,2}\1\d{4}")
 _RANGE = re.compile(
     r"(\d[\d.]{0,20})\s?([^\d\s-]{0,8})\s?(?:-{1,3}|to|～|~)\s?(\d[\d.]{0,20})\s?([^\d\s]{0,8})"
@@ -47,7 +50,8 @@ def compare_times(prediction: str, gold: str) -> Equality | None:
     clocks = [_clock(side) for side in (theirs, ours)]
     if clocks[0] is None or clocks[1] is None:
         return None
-    (mine, mine_half), (yours, yours_half) = clocks
+    mine, mine_half = clocks[0]
+    yours, yours_half = clocks[1]
     if mine_half == yours_half or min(mine, yours) < 0:
         return "equal" if mine == yours else "different"
     same = (mine - yours) % 43_200 == 0

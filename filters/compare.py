@@ -6,8 +6,8 @@ two notations cannot be told apart, and algebra would only guess.
 
 Decimal commas: texts are read as English ones, where a comma between groups of three digits separates
 thousands (1,000 is one thousand) and any other separates the items of a list; so "3,5" against "3.5" is
-undecided, and an undecided answer is not correct. A comma is decimal only where it can be nothing else: behind
-dotted thousands (1.234,56), and in a measure or an amount of money (2,74 €; 3,5 cm).
+undecided, and an undecided answer is not correct. A comma is decimal only where it can be nothing else:
+behind dotted thousands (1.234,56), and in a measure or an amount of money (2,74 €; 3,5 cm).
 """
 
 from __future__ import annotations
@@ -22,7 +22,21 @@ from filters.prose import is_negated, is_prose
 from filters.quantities import Equality, compare_quantities, parse_quantity
 
 _TRUE = {"yes", "true", "correct", "right", "是", "对", "正确", "oui", "sí", "ja", "да", "はい", "네"}
-_FALSE = {"no", "false", "incorrect", "wrong", "否", "不是", "错", "错误", "non", "nein", "нет", "いいえ", "아니오"}
+_FALSE = {
+    "no",
+    "false",
+    "incorrect",
+    "wrong",
+    "否",
+    "不是",
+    "错",
+    "错误",
+    "non",
+    "nein",
+    "нет",
+    "いいえ",
+    "아니오",
+}
 _LABEL = re.compile(r"[A-Za-z\\ (),:'°△]*(?:_(?:\{[^{}]{0,20}\}|\w)[A-Za-z\\ (),:'°△]*){0,3}")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|pm|mp)(?![A-Za-z])")
 _DANGLING = re.compile(r"[-+*/^=<>]\s*$|^\s*[*/^=]")

@@ -20,7 +20,9 @@ _OPENED = re.compile(r"<\|im_start\|>\s{0,3}assistant\b")
 # Between boxes of one list: signs, or a few words that end in "and" ("papers and", "for part (a) and").
 _SIGNS = re.compile(r"[\s,;.:$()\[\]\\+&]*")
 _JOINED = re.compile(r"(?:[\w()'-]{1,20}\s{1,3}){0,4}(?:and|or|or also|和|et|und|y)")
-_REOPENED = re.compile(r"\b(?:but|so|thus|then|no|not|wait|actually|hence|therefore|and\s+and)\b", re.IGNORECASE)
+_REOPENED = re.compile(
+    r"\b(?:but|so|thus|then|no|not|wait|actually|hence|therefore|and\s+and)\b", re.IGNORECASE
+)
 _UNTEXT = re.compile(r"\\(?:text|mbox|textrm)\s?\{([^{}]{0,100})\}|\\q?quad|\\[,;:! ]|[$\\]")
 
 Box = tuple[int, int, str]

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 
 from filters.quantities import Equality, Quantity, compare_quantities, parse_quantity
 
-_REALS = frozenset({r"\mathbb{R}", r"\mathbb R", r"\R", "all real numbers", "all reals", "the real numbers", "R"})
+_REALS = frozenset(
+    {r"\mathbb{R}", r"\mathbb R", r"\R", "all real numbers", "all reals", "the real numbers", "R"}
+)
 _UNION = re.compile(r"\s*(?:\\cup(?![A-Za-z])|\\lor(?![A-Za-z])|\bor\b|或)\s*")
 _BOTH = re.compile(r"\s(?:and|\\land)\s")
-_SET_BUILDER = re.compile(r"\\?\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\{R\}\s*)?(?:\||:|\\mid(?![A-Za-z]))(.+?)\\?\}")
+_SET_BUILDER = re.compile(
+    r"\\?\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\{R\}\s*)?(?:\||:|\\mid(?![A-Za-z]))(.+?)\\?\}"
+)
 _MEMBER = re.compile(r"([A-Za-z])\s*\\in(?![A-Za-z])\s*(.+)", re.DOTALL)
 _INTERVAL = re.compile(r"([(\[\]])([^,;\[\]]{1,80})[,;]([^,;\[\]]{1,80})([)\[\]])")
 _RELATION = re.compile(r"(<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z]))")

@@ -54,12 +54,16 @@ def compare_matrices(prediction: str, gold: str, precision: int | None, compare:
         row = split_list(other)
         if not written or row is None or row[0] != "(" or 1 not in {len(written), len(written[0])}:
             return None
-        vector, entries = [cell for line in written for cell in line], row[1]
+        vector, entries = _cells(written), row[1]
         pair = (vector, entries) if mine else (entries, vector)
         return _conjunction_of(*pair, precision, compare) if len(vector) == len(entries) else "different"
     if [len(row) for row in mine] != [len(row) for row in ours]:
         return "different"
-    return _conjunction_of(sum(mine, []), sum(ours, []), precision, compare)
+    return _conjunction_of(_cells(mine), _cells(ours), precision, compare)
+
+
+def _cells(matrix: Matrix) -> list[str]:
+    return [cell for row in matrix for cell in row]
 
 
 def _matrix(text: str) -> Matrix | None:
@@ -101,16 +105,21 @@ def compare_lists(prediction: str, gold: str, precision: int | None, compare: Co
 
 
 def _compare_one_list(
-    prediction: str, mine: Listed | None, gold: str, ours: Listed | None, precision: int | None, compare: Compare
+    prediction: str,
+    mine: Listed | None,
+    gold: str,
+    ours: Listed | None,
+    precision: int | None,
+    compare: Compare,
 ) -> Equality | None:
     """A list against something else: a list of one is its item, a list of several is not one number."""
     items = mine[1] if mine else ours[1] if ours else []
     if len(items) == 1:
         left, right = (items[0], gold) if mine else (prediction, items[0])
         return compare(left, right, precision)
-    if mine and not mine[0] and _OR.search(prediction):
-        if all(compare(item, gold, precision) == "equal" for item in items):
-            return "equal"  # one answer said twice: "3/5 or 60%"
+    alternatives = mine and not mine[0] and _OR.search(prediction)
+    if alternatives and all(compare(item, gold, precision) == "equal" for item in items):
+        return "equal"  # one answer said twice: "3/5 or 60%"
     scalar = parse_quantity(gold if mine else prediction)
     return "different" if scalar else None
 

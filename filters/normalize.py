@@ -26,7 +26,8 @@ _SYMBOLS = str.maketrans(
         "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ",
         "∠": r"\angle ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "≈": r"\approx ", "。": ". ", "、": ",",
         "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "″": '"', "∅": r"\emptyset ", "△": r"\triangle ",
-        "∛": r"\sqrt[3]√", "∜": r"\sqrt[4]√", "⟨": "(", "⟩": ")", "〈": "(", "〉": ")", "ℝ": r"\mathbb{R}", "٫": ".",
+        "∛": r"\sqrt[3]√", "∜": r"\sqrt[4]√", "⟨": "(", "⟩": ")",
+        "〈": "(", "〉": ")", "ℝ": r"\mathbb{R}", "٫": ".",
     }
 )  # fmt: skip
 
@@ -129,9 +130,7 @@ def _plain_unicode(text: str) -> str:
             text = re.sub(rf"(?<=\d)\s?{vulgar}", f" {plain}", text).replace(vulgar, plain)
     text = unicodedata.normalize("NFKC", text.translate(_SYMBOLS)).translate(_SYMBOLS)
     text = _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit.group())), text)
-    return _ROOT.sub(
-        lambda root: (root[1] or r"\sqrt") + "{" + (root[2] or root[3] or root[4]) + "}", text
-    )
+    return _ROOT.sub(lambda root: (root[1] or r"\sqrt") + "{" + (root[2] or root[3] or root[4]) + "}", text)
 
 
 def _plain_latex(text: str) -> str:

@@ -1,7 +1,7 @@
 """What a sentence declares, in the languages models answer in: a number, a formula, nothing.
 
-Reads the end of a sentence ("the answer is 12", "... = 12", "答案是12") or its only number. A denial, a refusal
-or several candidates declare nothing: no nearest and no random candidate is ever picked.
+Reads the end of a sentence ("the answer is 12", "... = 12", "答案是12") or its only number. A denial, a
+refusal or several candidates declare nothing: no nearest and no random candidate is ever picked.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _DECLARATION = re.compile(
     r"(?:(?:exactly|therefore|thus|about|approximately|equal to|option|choice|answer)\s{1,3})?"
 )
 _HEADLINE = re.compile(
-    r"(?:\b(?:final )?answer|\bsolution|\bresult|réponse|respuesta|resposta|risposta|antwort|antwoord|lösung|ответ"
-    r"|odpowiedź|cevap|jawaban(?:nya)?|đáp án|उत्तर|الجواب|الإجابة|答案|结果|答え|答|정답|답)"
+    r"(?:\b(?:final )?answer|\bsolution|\bresult|réponse|respuesta|resposta|risposta|antwort|antwoord"
+    r"|lösung|ответ|odpowiedź|cevap|jawaban(?:nya)?|đáp án|उत्तर|الجواب|الإجابة|答案|结果|答え|答|정답|답)"
     r"(?:\s(?:to|of|for)\s[^.:=]{1,60}?)?\s{0,3}"
     r"(?:\b(?:is|est|es|ist|lautet|é|è|adalah|là|هو|هي)\b|:|：|=|[为是は은는](?!不))\s{0,3}(?:\bthat\b)?"
     r"(?P<rest>.{1,300})",
@@ -56,7 +56,8 @@ _CORRECTION = re.compile(
 )
 # When or where something happens, which is not what was asked: "after 5 days", "dans 12 mois".
 _CIRCUMSTANCE = re.compile(
-    r"(?:\b(?:in|after|within|for|during|every|over|dans|pendant|après|en|durante|dentro de|nach|innerhalb von)|d'ici)"
+    r"(?:\b(?:in|after|within|for|during|every|over|dans|pendant|après|en|durante|dentro de|nach"
+    r"|innerhalb von)|d'ici)"
     r"\s{1,3}(?:the next |the first |\w{1,8} )?\d[\d.,]{0,12}\s?"
     r"(?:seconds?|minutes?|hours?|days?|weeks?|months?|years?|mois|ans?|jours?|semaines?|heures?|meses|mes|años?|días?|horas?"
     r"|semanas?|monate?n?|jahre?n?|tage?n?|stunden?|wochen?)\b",
@@ -139,7 +140,8 @@ def _concluded(clause: str) -> str | None:
     clause = _POLITE.sub("", clause.strip(" .。*।"))
     start, end = _last_verb(clause)
     tail = clause[end:].strip(" .。*")
-    if _DOUBTED.search(clause) or end and _DENIED_BEFORE.search(clause[:start]) or _DENIED_AFTER.match(tail):
+    denied = _DENIED_AFTER.match(tail) or (end and _DENIED_BEFORE.search(clause[:start]))
+    if denied or _DOUBTED.search(clause):
         return None
     if tail and not is_prose(tail) and not is_negated(tail):
         return last_segments(tail) or tail

@@ -10,7 +10,10 @@ from fractions import Fraction
 from typing import Literal
 
 from filters.expressions import Value, evaluate
+from filters.numerals import NUMBER_WORDS, parse_number_words, parse_repeating
 from filters.units import ANGLE, CURRENCY, PERCENT, POUND_MASS, STERLING, Unit, parse_unit
+
+__all__ = ["NUMBER_WORDS", "Equality", "Quantity", "compare_numbers", "compare_quantities", "parse_quantity"]
 
 Equality = Literal["equal", "different", "undecided"]
 
@@ -20,30 +23,15 @@ _ABOUT = re.compile(
     r"(?:about|approximately|approx\.?|around|roughly|nearly|\\approx|~)\s{0,3}(?=[-+\d.$(\\])", re.I
 )
 _ELLIPSIS = re.compile(r"(?<=\d)(?:\.{2,}|\\[lc]?dots)$")
-_REPEATING = re.compile(
-    r"([-+]?)(\d{0,40})\.(\d{0,40})(?:\\(?:overline|bar|dot)\s?\{?(\d{1,40})\}?|\((\d{1,40})\))"
-)
 _PART = re.compile(r"\s?(?:,|and\b)?\s?(\d{1,20}(?:\.\d{1,20})?)\s?([^\W\d_]{1,12}|°|'|\")\.?")
 _PRIMES = {"'": "arcmin", '"': "arcsec"}
 _FEET = {"'": "ft", '"': "in"}
 _COMMA_MEASURE = re.compile(r"([-+]?[$€£¥₹]?\s?\d{1,30}),(\d{1,30})(?=\s?([^\W\d_]|[°%$€£¥¢₹]|$))")
 _MULTIPLES = {"dozen": 12, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _MULTIPLE = re.compile(rf"(?<=\d)\s({'|'.join(_MULTIPLES)})\b", re.IGNORECASE)
-_CURRENCY = re.compile(rf"([-+]?)\s?\\?(?:(?:US)?([{re.escape(CURRENCY)}])|(USD|EUR|GBP|INR|CNY|JPY|Rs)\.?\s)\s?(?=[\d.(\\])")
-_SMALL = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
-]  # fmt: skip
-_TENS = ["thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred"]
-NUMBER_WORDS: dict[str, int] = {
-    **{word: value for value, word in enumerate(_SMALL)},
-    **{word: 10 * value for value, word in enumerate(_TENS, start=3)},
-    **{word: value for value, word in enumerate("零一二三四五六七八九十")},
-    "两": 2,
-}
-_PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourths": 4, "fifth": 5} | {
-    "fifths": 5, "sixth": 6, "sixths": 6, "eighth": 8, "eighths": 8, "tenth": 10, "tenths": 10
-}  # fmt: skip
+_CURRENCY = re.compile(
+    rf"([-+]?)\s?\\?(?:(?:US)?([{re.escape(CURRENCY)}])|(USD|EUR|GBP|INR|CNY|JPY|Rs)\.?\s)\s?(?=[\d.(\\])"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,46 +141,14 @@ def _bare(text: str) -> Quantity | None:
     literal = _LITERAL.fullmatch(text.strip())
     if literal and (literal[1] or literal[2]):
         return Quantity(Fraction(text.strip().rstrip(".")), len(literal[2] or ""))
-    repeating = _REPEATING.fullmatch(text.strip())
-    if repeating:
-        return _repeated(repeating)
-    word = _number_word(text.strip().lower())
+    repeating = parse_repeating(text.strip())
+    if repeating is not None:
+        return Quantity(repeating, None)
+    word = parse_number_words(text.strip())
     if word is not None:
         return Quantity(word, 0 if word.denominator == 1 else None)
     value = evaluate(text)
     return None if value is None else Quantity(value, None, circular="pi" in text)
-
-
-def _repeated(match: re.Match[str]) -> Quantity:
-    """0.1\\overline{6} and 0.1(6) are exactly 1/6."""
-    once, again = match[3], match[4] or match[5]
-    tail = Fraction(int(again), (10 ** len(again) - 1) * 10 ** len(once))
-    value = Fraction(f"{match[2] or 0}.{once or 0}") + tail
-    return Quantity(-value if match[1] == "-" else value, None)
-
-
-def _number_word(text: str) -> Fraction | None:
-    """`twelve`, `twenty-five`, `one hundred and five`, `two thirds`; None for anything else."""
-    if not text or len(text) > 60 or text[0].isdigit() or not text[0].isalpha():
-        return None
-    words = text.replace("-", " ").split()
-    if words[-1] in _PARTS:
-        count = _cardinal(words[:-1]) if words[:-1] not in ([], ["a"]) else 1
-        return None if count is None else Fraction(count, _PARTS[words[-1]])
-    count = _cardinal(words)
-    return None if count is None else Fraction(count)
-
-
-def _cardinal(words: Sequence[str]) -> int | None:
-    """Below one thousand."""
-    if len(words) > 1 and words[1] == "hundred":
-        hundreds, rest = NUMBER_WORDS.get(words[0], 0), [word for word in words[2:] if word != "and"]
-        small = _cardinal(rest) if rest else 0
-        return 100 * hundreds + small if 0 < hundreds < 10 and small is not None and small < 100 else None
-    if len(words) == 2:
-        high, low = (NUMBER_WORDS.get(word, 0) for word in words)
-        return high + low if high in range(20, 100, 10) and low in range(1, 10) else None
-    return NUMBER_WORDS.get(words[0]) if len(words) == 1 else None
 
 
 def compare_quantities(prediction: Quantity, gold: Quantity, precision: int | None = None) -> Equality:
@@ -216,8 +172,9 @@ def _unlike(prediction: Quantity, gold: Quantity, precision: int | None) -> Equa
     """Different words after one number may still mean one thing; different measures do not."""
     if compare_numbers(prediction, gold, precision) == "different":
         return "different"
-    if {STERLING, POUND_MASS} == {side.unit and (side.unit.dimensions, side.unit.factor) for side in (prediction, gold)}:
-        return "equal"  # £3 against "3 pounds"
+    sizes = {side.unit and (side.unit.dimensions, side.unit.factor) for side in (prediction, gold)}
+    if sizes == {STERLING, POUND_MASS}:  # £3 against "3 pounds"
+        return "equal"
     counted = any(side.unit is not None and side.unit.counted for side in (prediction, gold))
     return "undecided" if counted else "different"
 
