@@ -3,8 +3,8 @@
 `check` decides by rule where a rule decides (same text, options, numbers with units, times, lists, regions,
 words), asks computer algebra for formulas (`filters.algebra`), and says "undecided" otherwise. It never
 guesses: no nearest option, no number picked from several. A bare comma is never a decimal point
-(`filters.compare`). `check_async` and `is_correct_async` are the same for an event loop. Importing this module
-loads neither sympy nor Math-Verify.
+(`filters.compare`). `check_async` and `is_correct_async` are the same for an event loop. Importing this
+module loads neither sympy nor Math-Verify.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ NAME = "answer"
 MAX_FORMULA = 1_000  # characters that computer algebra is asked to read
 _MAX_CHOICES = 64
 _SHORT = 60  # characters of a prediction that may be an answer as a whole ("all real numbers")
-# Values nobody can write down: a tower of three powers, a factorial of one or of thousands, a huge exponent.
+# Values nobody can write down: a tower of two large powers, a factorial of one or of thousands, a huge exponent.
 _EXPLOSIVE = re.compile(
-    r"\d\s?(?:\^|\*\*)[\s{(]*\d+\s?(?:\^|\*\*)[\s{(]*\d+\s?(?:\^|\*\*)|!\s?[)}]+\s?!|\d{4}\s?!|(?:\^|\*\*)[\s{(-]*\d{6}|\d{400}"
+    r"[\dA-Za-z)}]\s?(?:\^|\*\*)[\s{(]*\d+\s?(?:\^|\*\*)[\s{(]*\d+\s?(?:\^|\*\*)|!\s?[)}]+\s?!|\d{4}\s?!|(?:\^|\*\*)[\s{(-]*\d{6}|\d{400}"
 )
 
 

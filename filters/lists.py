@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 from filters.quantities import Equality, parse_quantity
 
@@ -28,6 +29,8 @@ _ROW = re.compile(r"\\\\(?:\[[^\]]{0,10}\])?|\\cr(?![A-Za-z])")
 _NESTED = re.compile(r"\[\s?(\[[^\[\]]{1,500}\](?:\s?,\s?\[[^\[\]]{1,500}\]){0,63})\s?\]")
 _EMPTY = frozenset({r"\emptyset", "{}", r"\{\}", "empty set", "the empty set", "no solution", "no solutions"})
 _MAX_ITEMS = 64
+_MAX_NESTING = 8
+_MAX_PAIRS = 250_000  # characters of one side times those of the other, where every item meets every other
 
 Listed = tuple[str, list[str], str]
 Matrix = list[list[str]]
@@ -101,6 +104,8 @@ def compare_lists(prediction: str, gold: str, precision: int | None, compare: Co
         return None if any(sign in prediction + gold for sign in ("=", r"\pm")) else "different"
     if {mine[0], ours[0]} & {"(", "["}:
         return _conjunction_of(mine[1], ours[1], precision, compare)
+    if len(prediction) * len(gold) > _MAX_PAIRS:
+        return "undecided"
     return _compare_unordered(mine[1], ours[1], precision, compare)
 
 
@@ -127,6 +132,8 @@ def _compare_one_list(
 def split_list(text: str) -> Listed | None:
     """(opening, items, closing) of a bracketed or a bare list, None for anything else."""
     text = text.strip().replace("\\{", "{").replace("\\}", "}").rstrip(".")
+    if _nesting(text) > _MAX_NESTING:
+        return None
     opening = text[:1] if text[:1] in _PAIRS else ""
     closing = text[-1:] if opening and text[-1:] in ")]}" else ""
     if opening and closing and _closes_at_end(text):
@@ -141,6 +148,12 @@ def split_list(text: str) -> Listed | None:
 def has_several(text: str) -> bool:
     """True where a comma, a semicolon or "and" separates parts of a text."""
     return bool(_AND.search(text))
+
+
+def _nesting(text: str) -> int:
+    """How deep brackets stand in brackets: each level is one more call of the comparison."""
+    depths = accumulate((symbol in "([{") - (symbol in ")]}") for symbol in text)
+    return max(depths, default=0)
 
 
 def _closes_at_end(text: str) -> bool:

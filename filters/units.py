@@ -94,6 +94,7 @@ _NOUN = re.compile(r"[^\W\d_]{3,24}(?:[ -][^\W\d_]{1,24}){0,5}|[\u4e00-\u9fff]{1
 _NOT_NOUNS = re.compile(
     r"\b(?:and|or|not|to|sin|cos|tan|cot|log|ln|sqrt|pi|infty|over|then|but|plus|minus|wrong|incorrect|false|unless|except|per)\b"
 )
+_MAX_UNIT = 100  # characters: six words of a counted noun
 PERCENT = (("percent", 1),)
 STERLING = ((("sterling", 1),), Fraction(1))
 POUND_MASS = ((("mass", 1),), Fraction("453.59237"))
@@ -106,6 +107,8 @@ def parse_unit(text: str) -> Unit | None:
     Returns: None where the text is neither, for instance a single letter that may be a variable.
     """
     text = text.strip(" .,;:*{}").replace("\\", "").lower()
+    if len(text) > _MAX_UNIT:
+        return None
     for alias, plain in _ALIASES:
         text = text.replace(alias, plain)
     if _BARE_UNITS.fullmatch(text):
