@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 MAX_ANSWER = 4_000  # characters; a longer answer is undecided, whatever it says
 
@@ -76,6 +77,7 @@ _LEADING = re.compile(r"^(?:=\s{0,3}(?=[^=<>])|(?:negative|minus)\s(?P<minus>(?=
 _INFINITY = re.compile(r"\b(?:infinity|inf)\b", re.IGNORECASE)
 
 
+@lru_cache(maxsize=256)  # one check, and the options of one question, spell the same texts again
 def canonicalise(text: str) -> str:
     """Plain spelling of an answer, case kept; two spellings of the same thing become one.
 
@@ -91,6 +93,7 @@ def canonicalise(text: str) -> str:
     return _LEADING.sub(lambda lead: "" if lead["minus"] is None else "-", text)
 
 
+@lru_cache(maxsize=512)
 def fold(text: str) -> str:
     """Text for comparison as words: no case, no closing punctuation, no quotes, single spaces."""
     text = _WHITE.sub(" ", text.replace("\\triangle", "triangle")).strip().casefold()
@@ -101,6 +104,7 @@ def fold(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=512)
 def tighten(text: str) -> str:
     """Text without white space, except between two digits."""
     return _INNER_WHITE.sub("", text)

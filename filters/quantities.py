@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal
 
 from filters.expressions import Value, evaluate
@@ -59,6 +60,7 @@ class Quantity:
         return len(str(abs(round(self.value * 10**self.decimals))))
 
 
+@lru_cache(maxsize=256)  # the rules of one check ask for the same two texts again and again
 def parse_quantity(text: str) -> Quantity | None:
     """Read canonical text as a number with an optional unit before (currency) or after it.
 
