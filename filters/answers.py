@@ -39,9 +39,10 @@ NAME = "answer"
 MAX_FORMULA = 1_000  # characters that computer algebra is asked to read
 _MAX_CHOICES = 64
 _SHORT = 60  # characters of a prediction that may be an answer as a whole ("all real numbers")
-# Values nobody can write down: a tower of two large powers, a factorial of one or of thousands, a huge exponent.
+# Values nobody can write down: towers of powers, factorials of factorials or of thousands, huge exponents.
 _EXPLOSIVE = re.compile(
-    r"[\dA-Za-z)}]\s?(?:\^|\*\*)[\s{(]*\d+\s?(?:\^|\*\*)[\s{(]*\d+\s?(?:\^|\*\*)|!\s?[)}]+\s?!|\d{4}\s?!|(?:\^|\*\*)[\s{(-]*\d{6}|\d{400}"
+    r"[\dA-Za-z)}]\s?(?:\^|\*\*)[\s{(]*\d+\s?(?:\^|\*\*)[\s{(]*\d+\s?(?:\^|\*\*)"
+    r"|!\s?[)}]+\s?!|\d{4}\s?!|(?:\^|\*\*)[\s{(-]*\d{6}|\d{400}"
 )
 
 

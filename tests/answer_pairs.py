@@ -1,0 +1,879 @@
+"""Hand-made pairs for the answer checker, by kind: one `prediction ;; gold` a line."""
+
+from __future__ import annotations
+
+EQUAL = {
+    "Unicode": r"""
+１，０００ ;; 1000
+٢٥ ;; 25
+५ ;; 5
+2½ ;; 5/2
+½ ;; 0.5
+√2/2 ;; \frac{1}{\sqrt{2}}
+∛27 ;; 3
+x³ ;; x^3
+x^{2} ;; x²
+2x² + 3x ;; 3x+2x^2
+π/4 ;; \frac{\pi}{4}
+0.7854 ;; π/4
+|−3| ;; 3
+36\pi ;; 36π cm³
+5√3 ;; 5\sqrt{3}
+x² ;; x^2
+½ ;; 1/2
+3½ ;; 3.5
+2π ;; 2\pi
+x₁+x₂ ;; x_1+x_2
+""",
+    "degrees": r"""
+90° ;; 90
+90 degrees ;; 90°
+π/2 rad ;; 90°
+1.57 rad ;; π/2
+30°15' ;; 30.25°
+\sin 30^\circ ;; 1/2
+\frac{\sqrt{3}}{2} ;; \cos 30°
+∠A = 30° ;; 30
+\frac{\pi}{6} \text{ radians} ;; 30^\circ
+30^{\circ} ;; 30
+30^{\circ} ;; 30°
+\angle ABC = 30^\circ ;; 30 degrees
+-7°C ;; -7
+36 degrees ;; 36^\circ
+""",
+    "expressions": r"""
+x = -1 ;; -1
+f(x)=2x+3 ;; 2x+3
+2(x+1) ;; 2x+2
+(x-1)(x+1) ;; x^2-1
+\frac{1}{x+1} ;; 1/(x+1)
+2\ln 3 ;; \ln 9
+10! ;; 3628800
+1+2i ;; 2i+1
+y = \frac{1}{2} x + 3 ;; x/2+3
+a^2+b^2 ;; b^2 + a^2
+x=1/2+1/3=5/6 ;; 5/6
+2+3i ;; 3i + 2
+\frac{1}{2}+\frac{\sqrt{3}}{2}i ;; \frac{1+\sqrt{3}i}{2}
+\ln e^2 ;; 2
+\frac{x^2-1}{x-1} ;; x+1
+(x+1)(x+2) ;; x^2+3x+2
+3x+2y=6 ;; 6=2y+3x
+y = 3x - 2 ;; 3x - y = 2
+y-2=3(x-1) ;; y=3x-1
+x^2 + y^2 = 4 ;; y^2+x^2=4
+|x| ;; |x|
+3.5k ;; 3.5k
+30 ;; x = 30
+\frac{x}{7}+\frac{2}{7} ;; \frac{x+2}{7}
+x^2 + 2*x + 1 ;; (x+1)^2
+""",
+    "letters": r"""
+The correct option is (B). ;; B
+(B) ;; B
+**B** ;; B
+B) 12 ;; B
+\text{(B)} ;; B
+\textbf{(B) } 12 ;; B
+**Answer:** B ;; B
+Final Answer: (C) ;; C
+Answer: C. 15 ;; C
+The correct answer is D) 12 ;; D
+Therefore the answer is B ;; B
+the answer is option b ;; B
+My answer: A ;; A
+(b) ;; B
+Choice B ;; B
+B: 12 ;; B
+It's not A because that is odd, so I think it's B ;; B
+b ;; B
+""",
+    "matrices": r"""
+[[1,2],[3,4]] ;; \begin{pmatrix}1&2\\3&4\end{pmatrix}
+\begin{bmatrix}0.5\\0.25\end{bmatrix} ;; \begin{pmatrix}\frac12\\\frac14\end{pmatrix}
+\begin{pmatrix}1 & 2\end{pmatrix} ;; \left(\begin{array}{cc}1 & 2\end{array}\right)
+\begin{pmatrix}0.333&0.67\\1&2\end{pmatrix} ;; \begin{pmatrix}1/3&2/3\\1&2\end{pmatrix}
+\begin{bmatrix}1\\2\\3\end{bmatrix} ;; \begin{pmatrix}1\\2\\3\end{pmatrix}
+\begin{pmatrix}1\\2\end{pmatrix} ;; (1,2)
+\begin{pmatrix} 2 & 0 \\ 0 & 2 \end{pmatrix} ;; \begin{bmatrix} 2&0\\0&2 \end{bmatrix}
+\begin{bmatrix}1 & 0 \\ 0 & 1\end{bmatrix} ;; \begin{pmatrix}1 & 0 \\0 & 1\end{pmatrix}
+""",
+    "money and percent": r"""
+2,74 € ;; 2.74
+50 percent ;; 50%
+50% ;; 1/2
+12.5% ;; 0.125
+US$5 ;; $5
+5 USD ;; $5
+USD 5 ;; $5
+$1,250.00 ;; 1250
+$0.50 ;; 50 cents
+$2.5 ;; $2.50
+€5 ;; 5 euros
+₹500 ;; 500
+Rs. 500 ;; ₹500
+£3.20 ;; 3.20 pounds
+After 5 days, she has 30 dollars. ;; 30
+100.0% ;; 1
+$3+4=7$ ;; 7
+15\% ;; 0.15
+0.15 ;; 15\%
+\$1{,}234.50 ;; 1234.50
+\$ 3.50 ;; 3.5
+3.5 USD ;; $3.50
+So the perimeter is $2(3+4)=14$ cm. ;; 14
+**Final Answer:** The area is $12$. ;; 12
+**Final Answer**: $12$ ;; 12
+3/5 or 60% ;; 3/5
+60% (3/5) ;; 60%
+\$10 ;; 10 dollars
+50% ;; 0.5
+Adding both, we get $3+4=7$, so the total is 7. ;; 7
+""",
+    "numbers": r"""
+1e3 ;; 1000
+-0 ;; 0
++5 ;; 5
+- 5 ;; -5
+1'000 ;; 1000
+1,00,000 ;; 100000
+1 000 000 ;; 1000000
+1 234.5 ;; 1234.5
+1,234.50 ;; 1234.5
+1.234,56 ;; 1234.56
+0.\overline{3} ;; \frac{1}{3}
+0.\overline{3} ;; 1/3
+0.1\overline{6} ;; 1/6
+0.(3) ;; 1/3
+0.333... ;; 1/3
+3\tfrac12 ;; 3.5
+2 3/4 ;; 11/4
+#### 12 ;; 12
+3.14159 ;; 3.14
+1.4142 ;; \sqrt{2}
+e^{2} ;; e^2
+\binom{5}{2} ;; 10
+2^{10} ;; 1024
+\sqrt[3]{8} ;; 2
+\frac{3}{5} ;; 0.6
+0.6 ;; \frac35
+3.0 ;; 3
+approximately 3.14 ;; 3.14
+≈3.14 ;; 3.14
+\frac{-1}{2} ;; -\frac{1}{2}
+-\frac{1}{2} ;; \frac{1}{-2}
+100,000 ;; 100000
+12,345,678 ;; 12345678
+204_5 ;; 204_{5}
+AB = 5 ;; 5
+\log_{10} 100 ;; 2
+2^{-3} ;; \frac18
+8^{2/3} ;; 4
+\frac{1}{2}\pi ;; \pi/2
+113.1 ;; 36\pi
+\approx 3.14 ;; 3.14
+3.14\ldots ;; 3.14
+= 12 ;; 12
+12.0 ;; 12
+12. ;; 12
+0012 ;; 12
++12 ;; 12
+(12) ;; 12
+[12] ;; 12
+"12" ;; 12
+'12' ;; 12
+`12` ;; 12
+12; ;; 12
+1.2e1 ;; 12
+1.2 \times 10^1 ;; 12
+1.2·10¹ ;; 12
+12/1 ;; 12
+24/2 ;; 12
+3*4 ;; 12
+2^2*3 ;; 12
+\sqrt{144} ;; 12
+half ;; 1/2
+-7 ;; negative 7
+minus 7 ;; -7
+1000 ;; 1 000
+1,000,000 ;; 1000000
+3 1/2 ;; 3.5
+-3 1/2 ;; -3.5
+0.50 ;; .5
+\frac12 ;; 0.5
+twenty-five ;; 25
+about 12 ;; 12
+1.67 ;; 5/3
+0.3333333 ;; \frac{1}{3}
+1/3 ;; 0.33
+2, 1 ;; 1, 2
+""",
+    "other languages": r"""
+答案是5 ;; 5
+答案：5 ;; 5
+所以答案是 5 厘米。 ;; 5 cm
+答えは5です。 ;; 5
+答えは5 ;; 5
+답은 5입니다. ;; 5
+정답: 5 ;; 5
+La réponse est 5. ;; 5
+La respuesta es 5. ;; 5
+Die Antwort ist 5. ;; 5
+Die Lösung lautet 5. ;; 5
+Ответ: 5 ;; 5
+Ответ: 5. ;; 5
+A resposta é 5. ;; 5
+La risposta è 5. ;; 5
+Het antwoord is 5. ;; 5
+उत्तर 5 है। ;; 5
+الجواب هو 5 ;; 5
+Đáp án là 5. ;; 5
+Jawabannya adalah 5. ;; 5
+Cevap: 5 ;; 5
+Odpowiedź: 5 ;; 5
+故选：B ;; B
+所以选 B。 ;; B
+答案选B ;; B
+正确答案是B ;; B
+La réponse est B. ;; B
+答えはBです ;; B
+정답은 B입니다 ;; B
+Ответ: B ;; B
+Elle aura 220 $ dans 12 mois. ;; 220
+是 ;; yes
+oui ;; yes
+不是 ;; no
+Il y a 12 pommes. ;; 12
+Hay 12 manzanas. ;; 12
+Es gibt 12 Äpfel. ;; 12
+一共有12个苹果。 ;; 12
+总共12个 ;; 12
+12个 ;; 12
+12元 ;; 12
+12 元 ;; ¥12
+12平方厘米 ;; 12 cm²
+12立方米 ;; 12 m^3
+角度是30度 ;; 30°
+所以，x=12。 ;; 12
+因此，面积为12平方厘米。 ;; 12
+合計は12個です。 ;; 12
+모두 12개입니다. ;; 12
+Всего 12 яблок. ;; 12
+Итого: 12 ;; 12
+कुल 12 ;; 12
+""",
+    "prose": r"""
+The total is 3 + 4 = 7. ;; 7
+Final answer: **12** ;; 12
+The answer is yes. ;; Yes
+Result = 12 ;; 12
+There are twelve. ;; 12
+She has 12 left. ;; 12
+one half ;; 1/2
+three quarters ;; 3/4
+one hundred ;; 100
+does not exist ;; does not exist
+an acute angle ;; acute angle
+The circle is red. ;; red
+The answer is 12. ;; 12
+5 \leq x ;; x \geq 5
+""",
+    "ratios and ranges": r"""
+1:2 ;; 2:4
+2:3:4 ;; 4:6:8
+1 : √3 ;; 1:\sqrt{3}
+3 to 1 ;; 3:1
+3/4 ;; 3:4
+the ratio is 3:4 ;; 3:4
+Answer: 12 (twelve) ;; 12
+Solution: 12 ;; 12
+area: 12 ;; 12
+Total: 12 ;; 12
+5 : 3 ;; 5:3
+10:6 ;; 5:3
+5/3 ;; 5:3
+ratio 5:3 ;; 5:3
+2:4 ;; 1:2
+1/2 ;; 1:2
+""",
+    "relations and intervals": r"""
+]1,2[ ;; (1,2)
+x > 5 ;; (5, \infty)
+x>5 ;; 5 < x
+x \in (5, \infty) ;; (5,\infty)
+(-∞, 1) ∪ (2, ∞) ;; (2,∞)∪(-∞,1)
+x < 1 or x > 2 ;; (-\infty, 1) \cup (2, \infty)
+-2 ≤ x ≤ 7 ;; [-2, 7]
+-2 <= x <= 7 ;; x \in [-2,7]
+7 ≥ x ≥ -2 ;; -2 ≤ x ≤ 7
+\{x | x > 5\} ;; (5,\infty)
+all real numbers ;; \mathbb{R}
+(-\infty,\infty) ;; \mathbb{R}
+x\neq 3 ;; x ≠ 3
+x \ne 3 ;; x != 3
+x \in \{1,2\} ;; 1, 2
+x\in\{1,2\} ;; \{1,2\}
+x < 5 ;; 5 > x
+x \leq 3 ;; (-\infty, 3]
+(-\infty, 3] ;; x ≤ 3
+0 < x < 1 ;; (0,1)
+0 < x \le 1 ;; x \in (0, 1]
+x \ge 2 \text{ or } x \le -2 ;; (-\infty,-2] \cup [2,\infty)
+\left(\frac{1}{2}, \infty\right) ;; x > 0.5
+infinity ;; ∞
+""",
+    "sets, tuples, lists": r"""
+(1,2] ;; (1, 2]
+{3,1,2} ;; \{1,2,3\}
+\{1, 2, 3\} ;; 1, 2, 3
+{} ;; ∅
+\emptyset ;; \varnothing
+1 and 2 ;; 2, 1
+x=1 or x=2 ;; 1, 2
+x = 1, x = 2 ;; \{1,2\}
+x=1, y=2 ;; y=2, x=1
+x=1, y=2 ;; (1,2)
+(x,y) = (1,2) ;; (1,2)
+⟨1,2⟩ ;; \langle 1, 2 \rangle
+\langle 1,2\rangle ;; (1,2)
+(0.5, 0.25) ;; (1/2, 1/4)
+±2 ;; -2, 2
+\pm\sqrt{2} ;; \sqrt{2}, -\sqrt{2}
+Therefore, x = 12. ;; 12
+No, it is not. ;; no
+$x = 3$ or $x = -2$ ;; -2, 3
+\{(1,2),(3,4)\} ;; (3,4),(1,2)
+(1,2), (3,4) ;; (3,4) and (1,2)
+So, the answer is \( \frac{3}{4} \). ;; 3/4
+{12} ;; 12
+(0.5, 1] ;; (1/2, 1]
+[0, 2\pi) ;; [0,2π)
+[1, 2] ;; [1,2]
+one hundred and five ;; 105
+No solution ;; no solution
+no solution ;; \emptyset
+\{3,2,1\} ;; {1,2,3}
+6 and 8 ;; 6, 8
+Yes, it is. ;; yes
+No, wait. The answer is yes. ;; yes
+""",
+    "tags, boxes, templates": r"""
+\boxed{\text{B}} ;; B
+$\boxed{5}$ ;; 5
+\boxed{5}. ;; 5
+\boxed{x=5} ;; 5
+\fbox{5} ;; 5
+The final answer is $\boxed{\frac{3}{4}}$. ;; 0.75
+The answer is: 12<|im_end|> ;; 12
+12<|endoftext|>junk 13 ;; 12
+12</s> ;; 12
+\boxed{\text{Yes}} ;; yes
+\boxed{12\text{ cm}} ;; 12
+\boxed{12} cm ;; 12
+\boxed{(A)} ;; A
+\boxed{A) 12} ;; A
+\boxed{\textbf{(C)}\ 15} ;; C
+The answer is $\boxed{12}$ ;; 12
+$$\boxed{12}$$ ;; 12
+Thus $x=\boxed{12}$. ;; 12
+so \boxed{12} ;; 12
+<think>it may be 5</think><answer>6</answer> ;; 6
+""",
+    "times, dates, ranks": r"""
+4:23 PM ;; 16:23
+4:23 p.m. ;; 4:23 PM
+04:23 ;; 4:23
+12:00 AM ;; 0:00
+5 o'clock ;; 5:00
+noon ;; 12:00 PM
+90 seconds ;; 1.5 min
+April 2, 2005 ;; 2 April 2005
+2005-04-02 ;; April 2, 2005
+March 5th ;; March 5
+5th of March ;; March 5
+third ;; 3rd
+7:32 ;; 7 : 32
+5\text{ meters per second} ;; 5 m/s
+7:05 a.m. ;; 7:05 AM
+7:05 AM ;; 7:05 am
+19:05 ;; 7:05 PM
+7 PM ;; 7:00 pm
+two thirds ;; 2/3
+1st ;; first
+""",
+    "units": r"""
+3,5 cm ;; 3.5 cm
+5√3 cm ;; 5\sqrt{3}
+2 hours 30 minutes ;; 2.5 hours
+150 minutes ;; 2 hours and 30 minutes
+2h30m ;; 2 h 30 min
+1 hour 30 min ;; 90 min
+5 feet 6 inches ;; 66 inches
+5 ft 6 in ;; 5.5 ft
+1.5 m ;; 150 cm
+3 m 50 cm ;; 3.5 m
+1 km ;; 1000 m
+2 kg ;; 2000 g
+1 L ;; 1000 mL
+1 m^2 ;; 10000 cm^2
+36 km/h ;; 10 m/s
+10 m/s ;; 10 m s^{-1}
+5 N m ;; 5 N·m
+25 sq cm ;; 25 cm²
+5 cubic meters ;; 5 m³
+So the answer is 12 cm. ;; 12
+12 students ;; 12
+There are 12 students. ;; 12
+5 apples ;; 5 apple
+7.0 cm ;; 7 cm
+10 square units ;; 10
+10 units ;; 10
+10 units^2 ;; 10
+36\pi\text{ cm}^3 ;; 36π
+12\sqrt{2}\text{ units} ;; 12√2
+x = 12 cm ;; 12
+Area = 12 cm^2 ;; 12
+twelve apples ;; 12 apples
+1 hour ;; 60 minutes
+1.5 hours ;; 1 hour 30 minutes
+1h 30min ;; 90 minutes
+3 days ;; 72 hours
+2 weeks ;; 14 days
+1 year ;; 12 months
+5 lb 8 oz ;; 5.5 lb
+1 ft ;; 12 in
+5'6" ;; 5 ft 6 in
+1 dozen ;; 12
+2 dozen ;; 24
+3 million ;; 3,000,000
+5 cm (50 mm) ;; 5 cm
+1.5 million ;; 1500000
+5 square meters ;; 5 m^2
+12 apples ;; 12
+**Answer:** 12 cm ;; 12 cm
+""",
+    "words and yes or no": r"""
+1 1/2 cups ;; 1.5 cups
+yes ;; Yes
+Yes. ;; yes
+True ;; yes
+5 ;; five
+5 (five) ;; 5
+\triangle ABC ;; △ABC
+undefined ;; Undefined
+DNE ;; DNE
+acute ;; Acute
+Triangle ABC ;; triangle ABC
+\triangle ABC ;; triangle ABC
+\text{odd} ;; odd
+no ;; False
+sin(x)^2 + cos(x)^2 ;; 1
+""",
+}
+
+NOT_EQUAL = {
+    "Unicode": r"""
+3√5 ;; 5√3
+x^3 ;; x²
+½ ;; ¼
+3½ ;; 3/2
+π ;; 22/7
+2π ;; π^2
+π ;; 180
+√3 ;; 3
+√3 ;; 1.7321²
+5√3 ;; √(15)
+5√3 ;; √53
+2√3 ;; √6
+x√2 ;; 2√x
+x₁ ;; x^1
+""",
+    "degrees": r"""
+90° ;; 90 cm
+90 cm ;; 90°
+\angle A = 30 ;; \angle B = 30
+5°C ;; 5°F
+5°C ;; 41°F
+30 rad ;; 30°
+5 °C ;; 5 °F
+""",
+    "expressions": r"""
+x^2 ;; x2
+x=1 ;; y=1
+x=1 ;; x=2
+x ;; y
+2x ;; 2y
+2x ;; x^2
+x+1 ;; x-1
+2x+3 ;; 2x-3
+y=2x+3 ;; y=3x+2
+7 ;; 7 = 11a+c
+5! ;; 5
+10 ;; 10!
+12a ;; 12
+12th ;; 12
+12x ;; 12
+012x ;; 12
+i ;; 1
+x_1 ;; x_2
+x_1=3 ;; x_2=3
+x=1/2+1/3=5/6 ;; 1/2
+2+3i ;; 2-3i
+e^{i\pi} ;; 1
+3x+2y=6 ;; 3x-2y=6
+y=3x-2 ;; y=3x+2
+x^2+y^2=4 ;; x^2+y^2=2
+12 to 14 ;; 12
+x^2 ;; x*2
+x^2 ;; 2x
+-x ;; x
+x-1 ;; 1-x
+a/b ;; b/a
+a-b ;; b-a
+a^b ;; b^a
+ab ;; a+b
+|x| ;; x
+n! ;; n
+\sum_{i=1}^{3} i ;; 5
+\int_0^1 x dx ;; 1
+f(x)=1 ;; f(x)=2
+x=3 ;; y=3
+12! ;; 12
+11a+c ;; 7 = 11a+c
+""",
+    "letters": r"""
+The answer is not B ;; B
+not B ;; B
+A ;; B
+A, B ;; A
+AB ;; A
+A and B ;; A
+Either A or B ;; B
+(A) or (B) ;; A
+Answer: A or C ;; A
+Answer: A and C ;; C
+The answer is A, B ;; A
+A B C D ;; A
+ABCD ;; A
+The answer is not A but B ;; A
+Option A is wrong ;; A
+(A)(B) ;; A
+A/B ;; A
+a triangle ;; A
+A triangle ;; A
+A = 12 ;; A
+It is not B ;; B
+(B) or (C) ;; B
+""",
+    "matrices": r"""
+\begin{pmatrix}1&2\\3&4\end{pmatrix} ;; \begin{pmatrix}1&3\\2&4\end{pmatrix}
+\begin{pmatrix}1&2\end{pmatrix} ;; \begin{pmatrix}1\\2\end{pmatrix}
+\begin{vmatrix}1&2\\3&4\end{vmatrix} ;; \begin{pmatrix}1&2\\3&4\end{pmatrix}
+\begin{pmatrix}0.3\\0.2\end{pmatrix} ;; \begin{pmatrix}1/3\\1/5\end{pmatrix}
+[[1,2],[3,4]] ;; [[1,2],[3,5]]
+[[1,2],[3,4]] ;; [1,2,3,4]
+\begin{pmatrix}1\\2\end{pmatrix} ;; (2,1)
+\begin{pmatrix}1&0\\0&1\end{pmatrix} ;; 1
+\begin{pmatrix}1&2\\3&4\end{pmatrix} ;; -\begin{pmatrix}1&2\\3&4\end{pmatrix}
+""",
+    "money and percent": r"""
+$5 ;; 5%
+€5 ;; $5
+$5 ;; 5 cents
+5% ;; 0.5
+50% ;; 0.05
+10% ;; 10 cm
+15\% ;; 1.5
+1.5% ;; 0.15
+In 5 days she has 30 dollars. ;; 5
+3 $ ;; 3 €
+3% ;; 3 dollars
+3° ;; 3%
+5% ;; 50%
+""",
+    "numbers": r"""
+1e3 ;; 100
+1e3 ;; 1
+12, 13 ;; 12
+12-13 ;; 12
+10-12 ;; 12
+2^3 ;; 3^2
+23 ;; 2^3
+-5 ;; 5
+5 ;; -5
+1/3 ;; 0.3
+0.3 ;; 1/3
+0.33 ;; 0.333
+0.667 ;; 0.6666
+2/3 ;; 3/2
+1/2 ;; 2
+3 1/2 ;; 31/2
+1,000 ;; 1.000
+1.000 ;; 1000
+3,5 ;; 3.5
+1 2 ;; 12
+1,2 ;; 12
+1,234 ;; 1.234
+1 000 ;; 1
+50 ;; 0.5
+\frac{1}{2} ;; \frac{2}{1}
+\sqrt{2} ;; 2
+\pi ;; 3
+3.14 ;; 3.15
+3.1 ;; 3.14
+12+ ;; 12
+12- ;; 12
+120 ;; 12
+1.2 ;; 12
+.12 ;; 12
+0.12 ;; 12
+12/1.5 ;; 12
+1/12 ;; 12
+-(-12) ;; -12
+twelve ;; 13
+twenty-one ;; 12
+none ;; 0
+None ;; red
+e ;; 2.7
+204_5 ;; 204
+1011_2 ;; 1011
+AB=5 ;; CD=5
+1-3 ;; 1-4
+3-1 ;; 2-1
+0.5 ;; 0.05
+5.0e-3 ;; 5.0e3
+3+4=7 ;; 8
+\log 100 ;; 10
+8^{3/2} ;; 4
+36\pi ;; 36
+36 ;; 36\pi
+113.2 ;; 36\pi
+half ;; 2
+negative 7 ;; 7
+12~14 ;; 13
+12... ;; 1
+A=5 ;; 5A
+3.0 ;; 3.1
+3.00 ;; 3.01
+0.3 ;; 0.03
+0.30 ;; 0.31
+299 ;; 300
+1/3 ;; 1/4
+\log_2 3 ;; \log_3 2
+\lfloor 2.5 \rfloor ;; 2.5
+\binom{5}{2} ;; 5/2
+1.7 ;; 5/3
+1 ;; 1.2
+\frac{7}{15} ;; 0.5
+none ;; 12
+ ;; 12
+""",
+    "other languages": r"""
+答案不是5 ;; 5
+答案是5或6 ;; 5
+答案是15 ;; 5
+不选B ;; B
+不是B ;; B
+La réponse n'est pas 5. ;; 5
+Die Antwort ist nicht 5. ;; 5
+La respuesta no es 5. ;; 5
+Ответ не 5 ;; 5
+""",
+    "prose": r"""
+anything but 12 ;; 12
+less than 12 ;; 12
+more than 12 ;; 12
+Not yes ;; yes
+\sin x ;; \cos x
+red circle ;; blue circle
+not red ;; red
+not acute ;; acute
+x = 12 is impossible ;; 12
+12 is not the answer ;; 12
+There is no answer ;; no
+I don't think it is 12 ;; 12
+sin x ;; sin^{-1} x
+The answer cannot be determined. ;; 12
+The answer is not 12. ;; 12
+There are 16 bags with more than 12 buttons. ;; 12
+""",
+    "ratios and ranges": r"""
+2:1 ;; 1:2
+1:2 ;; 1:3
+2,3,4 ;; 2:3:4
+5:3 ;; 3:5
+""",
+    "relations and intervals": r"""
+≥ 12 ;; 12
+<12 ;; 12
+∞ ;; -∞
+infinity ;; 1
+[0,∞) ;; (0,∞)
+x > 5 ;; x ≥ 5
+x > 5 ;; [5,∞)
+x > 5 ;; (-∞,5)
+x<5 ;; x>5
+x>5 ;; y>5
+x > 5 ;; 5
+x>5 ;; x>6
+(1,2) ∪ (3,4) ;; (1,4)
+(1,2)∪(3,4) ;; (1,2)∩(3,4)
+inf ;; 0
+x \le 3 ;; (-\infty,3)
+0<x<1 ;; [0,1]
+0 < x < 1 ;; 0 < y < 1
+0<x<1 ;; 1
+x>2 or x<-2 ;; (-2,2)
+x>2 and x<5 ;; x>2 or x<5
+> 12 ;; 12
+x < 5 ;; x > 5
+""",
+    "sets, tuples, lists": r"""
+(1,2) ;; [1,2]
+[1,2] ;; [1,2)
+12 or 13 ;; 12
+12 and 13 ;; 13
+±12 ;; 12
+12 ± 1 ;; 12
+{1,2} ;; {1,2,3}
+{1,2} ;; {1,3}
+{1,2,2} ;; {1,2,3}
+(2,1) ;; (1,2)
+(1,2,3) ;; (1,2)
+(1,2) ;; 12
+x=2,y=1 ;; x=1,y=2
+yes and no ;; yes
+12? ;; 12 or 13
+red and blue ;; red
+The answer is 12? No, it's 13. ;; 12
+The answer is 12. Wait, it is 13. ;; 12
+The answer is between 12 and 13. ;; 12
+(1,2),(3,4) ;; (2,1),(4,3)
+(0,1) ;; (1,0)
+(1,2) ;; 1.2
+(1,2) ;; 3
+no solution ;; 0
+3/5 or 4/5 ;; 3/5
+between 12 and 14 ;; 13
+The sides are 3 and 4. ;; 3
+The sides are 3, 4. ;; 4
+If x = 12, the claim fails. ;; 13
+The answer is unclear, maybe 12 ;; 12
+Not sure, but 12? ;; 13
+\{1,2\} ;; (1,2,3)
+\emptyset ;; 0
+\emptyset ;; \{0\}
+{0} ;; {}
+1,2,3 ;; 3,2
+1,1,2 ;; 1,2,2
+3.5 ;; 3,5
+1,2,3 ;; 1,2
+It is 12 or 13. ;; 12
+""",
+    "tags, boxes, templates": r"""
+\boxed{12} \boxed{13} ;; 13
+<answer></answer> ;; 12
+<answer>13</answer> 12 ;; 12
+12 <answer>13</answer> ;; 12
+\boxed{13}, not 12 ;; 12
+\boxed{12} and \boxed{13} ;; 12
+\boxed{12}, \boxed{13} ;; 13
+\boxed{12} papers and \boxed{13} bins ;; 12
+7}. The answer is: 8 ;; 7
+First 12, then I correct it to \boxed{15} ;; 12
+50\sqrt{3}}. so it is 50\sqrt{3 ;; 50
+50\sqrt{3}}.so:50\sqrt{3 ;; 50
+""",
+    "times, dates, ranks": r"""
+4:32 ;; 4:23
+4:23 AM ;; 4:23 PM
+16:23 ;; 4:23 AM
+4:23 PM ;; 4:23 AM
+16:24 ;; 4:23 PM
+2.30 ;; 2:30
+April 2, 2005 ;; April 3, 2005
+2005-04-02 ;; 2005-02-04
+March 5 ;; 5
+2005 ;; April 2, 2005
+third ;; second
+3rd ;; 4th
+I first thought 12, but it is 13. ;; 12
+7:05 AM ;; 7:05 PM
+19:05 ;; 7:05 AM
+7 PM ;; 7 AM
+7 PM ;; 7
+7:05 ;; 7.05
+7:05 ;; 705
+March 5 ;; May 5
+March 5, 2020 ;; March 5, 2021
+5/6/2020 ;; June 5, 2020
+5/6/2020 ;; 6/5/2020
+one third ;; 3
+two thirds ;; 3/2
+first ;; last
+first ;; 2nd
+4:23 ;; 4:32
+2:40 ;; 1:20
+04/02/2005 ;; 0.00
+""",
+    "units": r"""
+2 hours 30 minutes ;; 2.3 hours
+2 hours 30 minutes ;; 230 minutes
+2 hours ;; 2 minutes
+1.5 m ;; 15 cm
+1.5 m ;; 1.5 cm
+10 cm ;; 10 m
+10 cm^2 ;; 10 cm^3
+10 cm ;; 10 cm^2
+10 m/s ;; 10 m
+10 km/h ;; 10 m/s
+10 kg ;; 10 g
+cm ;; 12 cm
+We have 12 apples and 13 pears. ;; 12
+12 apples ;; 12 pears
+5 lb 8 oz ;; 5.8 lb
+5'6" ;; 5.6 ft
+1 h 30 min ;; 1.3 h
+2 dozen ;; 2
+3 million ;; 3
+3 million ;; 3 billion
+5 cm or 6 cm ;; 5 cm
+She has 12 apples and 5 pears. ;; 12
+3 m ;; 3 min
+3 m ;; 3 mm
+3 s ;; 3 h
+3 cm ;; 3 cm²
+3 N ;; 3 J
+3 kg ;; 3 m
+3 L ;; 3 mL
+25 cm ;; 25 cm^2
+2 ;; 2m
+""",
+    "words and yes or no": r"""
+not 12 ;; 12
+It isn't 12 ;; 12
+12 is wrong ;; 12
+at most 12 ;; 12
+No ;; yes
+Yes ;; no
+maybe ;; yes
+I don't know ;; yes
+I don't know ;; 12
+unknown ;; 12
+circle ;; square
+blue ;; red
+reddish ;; red
+nan ;; 0
+null ;; 0
+true ;; 1
+False ;; 0
+DNE ;; 0
+acute ;; obtuse
+triangle ABC ;; triangle ABD
+odd ;; even
+12 (not 13) ;; 13
+It can't be 12. ;; 12
+at least 12 ;; 12
+No ;; Yes
+""",
+}
