@@ -25,11 +25,13 @@ _LEAD = re.compile(
     r"(?!\s{0,3}(?:(?:or|and|not)\b|[,/&]|[(\[]?(?-i:[A-Z])(?![A-Za-z])))\s{0,3}(.+)",
     re.IGNORECASE | re.DOTALL,
 )
+_NEXT_LEAD = re.compile(r"(?:^|\s)[(\[]?[A-H][.):\]]\s")
 _DECLARED = re.compile(
-    r"(?:answer|option|choice|réponse|respuesta|antwort|ответ|答案|答え|정답|답|(?<![不没非])选[项择]?)\s{0,3}"
-    r"(?:is|est|es|ist|:|为|是|选|[은는は])?\s{0,3}"
+    r"(?:answer|option|choice|réponse|respuesta(?: correcta)?|antwort|ответ|答案|答え|정답|답"
+    r"|(?<![不没非])选[项择]?)\s{0,3}(?:is|est|es|ist|:|为|是|选|[은는は])?\s{0,3}"
+    r"(?:la |el |the |der |die )?(?:letter |lettre |letra |buchstabe )?"
     r"(?:for sure |clearly |therefore |option |choice )?"
-    r"[(\[]?([A-Z])[)\]]?(?![A-Za-z0-9'])(?!\s(?:or|and)\s|\s?[,/&]\s?[A-Z](?![A-Za-z]))"
+    r"[(\[]?([A-Z])[)\]]?(?![A-Za-z0-9'])(?!\s(?:or|and)\s|\s?[,/&或和与、]\s?[A-Z](?![A-Za-z]))"
 )
 _MENTION = re.compile(r"(?<![A-Za-z0-9'\\])[(\[]?([A-HJ-Z])[)\]]?(?![A-Za-z0-9'])")
 # A letter after another word names an object ("triangle B"), unless that word commits to an option.
@@ -54,6 +56,24 @@ _COMMITTING = frozenset(
         ),
         *("choose", "chose", "chosen", "pick", "picked", "select", "selected"),
         *("option", "options", "choice", "choices", "answer", "letter", "either", "both", "neither", "s"),
+    )
+)
+# "dark blue" is not the option "blue".
+_MODIFIERS = frozenset(
+    (
+        "dark",
+        "light",
+        "pale",
+        "deep",
+        "bright",
+        "very",
+        "almost",
+        "nearly",
+        "half",
+        "semi",
+        "non",
+        "more",
+        "less",
     )
 )
 _ATTACHED = re.compile(r"(?<=[\d)}])(?=[a-z]$)")
@@ -82,7 +102,7 @@ def letter_of(text: str) -> str | None:
     whole = bare_letter(text)
     if whole is not None:
         return whole
-    lead = _LEAD.match(text)
+    lead = _lead(text)
     if lead and (lead[1] or "").isupper() | (lead[2] or "").isupper():
         return (lead[1] or lead[2]).upper()
     declared = {match[1] for match in _DECLARED.finditer(text)} or {
@@ -92,6 +112,12 @@ def letter_of(text: str) -> str | None:
         return declared.pop()
     mentioned = {match[1] for match in _MENTION.finditer(text) if _asserted(text, match)}
     return mentioned.pop() if len(mentioned) == 1 and not declared else None
+
+
+def _lead(text: str) -> re.Match[str] | None:
+    """A leading "B. ..."; None where further letters follow in the same way: a copied list of options."""
+    lead = _LEAD.match(text)
+    return None if lead and _NEXT_LEAD.search(lead[3]) else lead
 
 
 def bare_letter(text: str) -> str | None:
@@ -125,7 +151,7 @@ def gold_options(gold: str, choices: Sequence[str]) -> frozenset[int] | None:
     at = _at(letter, choices) if letter else None
     if at:
         return at
-    lead = _LEAD.match(plain)
+    lead = _lead(plain)
     return _by_value(gold, choices) or (_at(lead[1] or lead[2], choices) if lead else None)
 
 
@@ -142,7 +168,7 @@ def named_options(prediction: str, choices: Sequence[str]) -> frozenset[int] | N
     letter = bare_letter(plain)
     if letter is not None:
         return _at(letter, choices) or frozenset()
-    lead = _LEAD.match(plain)
+    lead = _lead(plain)
     if lead and ord((lead[1] or lead[2]).upper()) - ord("A") < len(choices):
         return _reconcile(_at(lead[1] or lead[2], choices), lead[3], choices)
     if is_refusal(plain):
@@ -225,10 +251,17 @@ def _mentioned(text: str, choices: Sequence[str]) -> frozenset[int] | None:
     if is_negated(sentence):
         return None
     folded = {i: fold(canonicalise(choice)) for i, choice in enumerate(choices)}
-    present = {i: words for i, words in folded.items() if len(words) >= 4 and _contains(sentence, words)}
+    present = {i: words for i, words in folded.items() if _is_word(words) and _contains(sentence, words)}
     longest = {i for i, a in present.items() if not any(a != b and a in b for b in present.values())}
     texts = {present[i] for i in longest}
-    return frozenset(longest) if len(texts) == 1 else None
+    if len(texts) != 1 or len(next(iter(texts))) < 3:
+        return None
+    before = sentence[: sentence.find(next(iter(texts)))].rsplit(maxsplit=1)
+    return None if before and before[-1] in _MODIFIERS else frozenset(longest)
+
+
+def _is_word(words: str) -> bool:
+    return len(words) > 1 or words.isdigit()
 
 
 def _contains(sentence: str, words: str) -> bool:

@@ -42,9 +42,11 @@ _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|pm|mp)(?![A-Za-z])")
 _DANGLING = re.compile(r"[-+*/^=<>]\s*$|^\s*[*/^=]")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d{1,30},\d{1,30}")
 _PLAIN_WORDS = re.compile(r"[^\W\d_]+(?:[\s'&-]+[^\W\d_]+)*")
+_SYMBOL = re.compile(r"\\[A-Za-z]{2,20}")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _ORDINAL = re.compile(r"(\d{1,9})(?:st|nd|rd|th)")
 _RESTATED = re.compile(r"([^()]{1,60}) \(\s?([^()]{1,60})\)")
+_LETTERS = re.compile(r"\(?[A-H]\)?(?:\s?(?:,|;|&|,?\sand|[和与])\s?\(?[A-H]\)?){1,7}")
 _BASED = re.compile(r"\(?(\d{1,40})\)?_\s?\{?\s?(\d{1,2})\s?\}?")
 
 
@@ -190,6 +192,23 @@ def _in_base(match: re.Match[str]) -> int | None:
     return int(match[1], base) if 2 <= base <= 36 and max(map(int, match[1])) < base else None
 
 
+def _compare_letters(prediction: str, gold: str) -> Equality | None:
+    """Several options of one question: "A, C" is "AC" and "C and A". None unless one side is such a list."""
+    listed = [_LETTERS.fullmatch(side) for side in (prediction, gold)]
+    if not any(listed):
+        return None
+    named = [
+        _letters(side) if match else side for side, match in zip((prediction, gold), listed, strict=True)
+    ]
+    if not all(name.isalpha() and name.isupper() and name.isascii() for name in named):
+        return None
+    return "equal" if sorted(named[0]) == sorted(named[1]) else "different"
+
+
+def _letters(text: str) -> str:
+    return "".join(symbol for symbol in text if symbol.isupper())
+
+
 _UNMEASURED = (
     compare_truth,
     _compare_relations,
@@ -199,6 +218,7 @@ _UNMEASURED = (
     _compare_commas,
     _compare_ordinals,
     _compare_bases,
+    _compare_letters,
 )
 
 
@@ -230,7 +250,7 @@ def _compare_last_side(prediction: str, gold: str, precision: int | None) -> Equ
     """A calculation ends on its result: `3+4 = 7` and `x = 3+4 = 7` say 7."""
     sides = prediction.split("=")
     constant = parse_quantity(sides[0].replace(r"\$", "")) is not None
-    if len(sides) < 2 or not (constant or len(sides) > 2) or "," in prediction:
+    if len(sides) < 2 or not (constant or len(sides) > 2) or has_several(prediction):
         return None
     result, wanted = parse_quantity(sides[-1]), parse_quantity(gold)
     return compare_quantities(result, wanted, precision) if result and wanted else None
@@ -241,6 +261,8 @@ def _compare_words(prediction: str, gold: str) -> Equality | None:
     theirs, ours = fold(prediction), fold(gold)
     if not theirs or not ours:
         return "different" if ours else None
+    if _SYMBOL.fullmatch(prediction.strip()) and _SYMBOL.fullmatch(gold.strip()):
+        return "different"
     worded = [bool(_PLAIN_WORDS.fullmatch(side)) and len(side) > 1 for side in (theirs, ours)]
     numeric = [parse_quantity(side) is not None for side in (prediction, gold)]
     if all(worded) or (worded[0] and numeric[1]) or (worded[1] and numeric[0]):

@@ -39,7 +39,8 @@ _ROOT = re.compile(
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffd\u200b-\u200f\u2060\ufeff]")
 _SPACING = re.compile(
-    r"(?<!\\)\\[!,;: >]|\\q?quad(?![A-Za-z])|~|\\left(?![A-Za-z])|\\right(?![A-Za-z])|\\displaystyle"
+    r"(?<!\\)\\[!,;: >]|\\q?quad(?![A-Za-z])|~"
+    r"|\\(?:left|right|displaystyle|rm|bf|it|large|Large|small)(?![A-Za-z])"
 )
 # A doubled backslash before a command is an escaped one; in a table it may end a row, so fewer are undone.
 _ESCAPED_TWICE = re.compile(
@@ -51,7 +52,8 @@ _ESCAPED_IN_TABLE = re.compile(
 )
 _FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _TEXT = re.compile(
-    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|operatorname)\s{0,3}\{([^{}]{0,400})\}"
+    r"\\(?:text|textbf|textit|textrm|textsf|texttt|emph|mathrm|mathbf|mathit|mathsf|boldsymbol|bm|mbox|operatorname"
+    r"|underline)\s{0,3}\{([^{}]{0,400})\}"
 )
 _DEGREE = re.compile(r"\^\s{0,3}\{?\s{0,3}\\circ\s{0,3}\}?|\\degrees?(?![A-Za-z])|\\circ(?![A-Za-z])")
 _WORDS = {r"\cdot": "*", r"\times": "*", r"\div": "/", r"\%": "%", r"\#": "#", r"\&": "&", r"\lbrace": r"\{"}
@@ -74,6 +76,7 @@ _WHITE = re.compile(r"\s+")
 _INNER_WHITE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 _CLOSING = re.compile(r"(?:(?<![\d)])(?<!\b[A-Za-z])!|[.,;:]){1,8}$")  # 5! and n! are factorials
 _LEADING = re.compile(r"^(?:=\s{0,3}(?=[^=<>])|(?:negative|minus)\s(?P<minus>(?=\d)))", re.IGNORECASE)
+_NAME = re.compile(r"\\?[^\W\d_]+")  # \Delta and \delta are two things
 _INFINITY = re.compile(r"\b(?:infinity|inf)\b", re.IGNORECASE)
 
 
@@ -96,7 +99,8 @@ def canonicalise(text: str) -> str:
 @lru_cache(maxsize=512)
 def fold(text: str) -> str:
     """Text for comparison as words: no case, no closing punctuation, no quotes, single spaces."""
-    text = _WHITE.sub(" ", text.replace("\\triangle", "triangle")).strip().casefold()
+    text = _WHITE.sub(" ", text.replace("\\triangle", "triangle")).strip()
+    text = _NAME.sub(lambda name: name.group() if name.group()[0] == "\\" else name.group().casefold(), text)
     text = _CLOSING.sub("", text.strip("\"'`*_ ")).strip("\"'`*_ ")
     for article in ("the ", "a ", "an "):
         if text.startswith(article) and len(text) > len(article) + 1:

@@ -25,7 +25,7 @@ _VERBS = (
 )
 _DECLARATION = re.compile(
     rf"(?:{_VERBS}|=|≈|\\approx|(?<!\d)(?<!\d\s)[:：]|[:：](?!\s?\d)|答案|答え|[为是は은는]|等于|共有)\s{{0,3}}"
-    r"(?:(?:exactly|therefore|thus|about|approximately|equal to|option|choice|answer)\s{1,3})?"
+    r"(?:(?:exactly|therefore|thus|about|approximately|equal to|option|choice|answer|at|located at)\s{1,3})?"
 )
 _HEADLINE = re.compile(
     r"(?:\b(?:final )?answer|\bsolution|\bresult|réponse|respuesta|resposta|risposta|antwort|antwoord"
@@ -47,7 +47,8 @@ _DENIED_AFTER = re.compile(r"\s{0,2}(?:not|nicht|pas|niet)\b", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"cannot|can't|could not|couldn't|unable|impossible|insufficient"
     r"|not (?:enough|possible|provided|clear|given|available)|n't (?:have|provide|know|answer|enough)"
-    r"|does not provide|no (?:correct |extracted )?answer|sorry|missing|undetermined"
+    r"|does not provide|no (?:correct |extracted )?answer|sorry"
+    r"|(?:is|are) missing|missing (?:information|data|image)|undetermined"
     r"|mistake|unknown|not sure|n/a\b",
     re.I,
 )
@@ -70,6 +71,27 @@ _LEAD_IN = re.compile(
     r"^(?:(?:so|thus|then|hence|therefore)\s*[,:]\s*|(?:所以|因此|故|即|解|答|从而)\s*[,，:：]?\s*)?(?:总共|一共|共有|共|合計|총|итого|total)?\s*",
     re.IGNORECASE,
 )
+_UNTEXT = re.compile(r"\\(?:text|mbox|textrm|textbf|mathrm)\s?\{([^{}]{0,200})\}")
+_REVERSED = re.compile(
+    r"(.{1,80}?)\s(?:is|must be)\s(?:the|my|our)\s(?:final\s|correct\s|right\s)?answer\W*", re.IGNORECASE
+)
+_REASON = re.compile(
+    r",?\s(?:because|since|as|due to|parce que|car|porque|weil|denn)\s|,?\s?因为", re.IGNORECASE
+)
+_CONTRAST = re.compile(r"(?:,\s?|\s(?:and|but)\s)not\s[^,;]{1,60}$", re.IGNORECASE)
+_BOUND = re.compile(
+    r"\b(?:at (?:least|most)|(?:more|less|fewer|greater|larger|smaller|higher|lower|longer|shorter) than"
+    r"|over|under|above|below"
+    r"|up to|exceeds?|nearly|almost|between)\s[$€£]?\s?\d",
+    re.IGNORECASE,
+)
+_MEASURES = (
+    re.compile(r"\b\d{1,2}:\d\d(?::\d\d)?(?:\s?[ap]\.?m\b\.?)?", re.IGNORECASE),
+    re.compile(
+        r"\b\d{1,6}(?:\.\d{1,6})?\s?[^\W\d_]{1,8}(?:,?\s(?:and\s)?\d{1,6}(?:\.\d{1,6})?\s?[^\W\d_]{1,8}){1,3}\b"
+    ),
+)
+_EQUATIONS = re.compile(r"[^=,;]{1,40}=[^=,;]{1,40}(?:(?:,|;|\band\b|\bor\b)[^=,;]{1,40}=[^=,;]{1,40}){1,6}")
 _POLITE = re.compile(r"\s?(?:です|である|だ|입니다|이다|है)$")
 
 
@@ -103,6 +125,12 @@ def declared(text: str) -> str | None:
     Returns: the text itself where it is no sentence; None where a sentence declares nothing, denies it, or
         leaves several candidates.
     """
+    unwrapped = _UNTEXT.sub(r" \1 ", text)
+    if unwrapped != text and _HEADLINE.search(unwrapped):
+        text = unwrapped
+    reversed_headline = _REVERSED.fullmatch(text)
+    if reversed_headline and not is_prose(reversed_headline[1]):
+        return reversed_headline[1]
     headline = _headline(text)
     if headline is not None:
         return _concluded(headline)
@@ -118,6 +146,9 @@ def _sentences(text: str) -> list[str]:
 
 def _unlabelled(text: str) -> str:
     """`12 cm` for `Area: 12 cm`; a word that was cut off at the end is dropped."""
+    reason = _REASON.search(text)
+    if reason and reason.start():
+        text = text[: reason.start()]
     labelled = _LABELLED.fullmatch(_CUT_WORD.sub("", text))
     return labelled[1] if labelled else _POLITE.sub("", _LEAD_IN.sub("", text))
 
@@ -137,7 +168,7 @@ def _headline(text: str) -> str | None:
 
 def _concluded(clause: str) -> str | None:
     """What a clause ends on: the words after its last verb, a formula, a bold part, or its only number."""
-    clause = _POLITE.sub("", clause.strip(" .。*।"))
+    clause = _without_asides(_POLITE.sub("", clause.strip(" .。*।")))
     start, end = _last_verb(clause)
     tail = clause[end:].strip(" .。*")
     denied = _DENIED_AFTER.match(tail) or (end and _DENIED_BEFORE.search(clause[:start]))
@@ -147,18 +178,30 @@ def _concluded(clause: str) -> str | None:
         return last_segments(tail) or tail
     segment = last_segments(clause)
     if segment is not None:
-        return segment
+        return None if is_negated(clause) and not end else segment
     for bold in reversed(_BOLD.findall(clause)):
         if _NUMBER.search(bold):
             return bold
     return _only_number(tail, clause)
 
 
+def _without_asides(clause: str) -> str:
+    """A clause without the reason it gives and without what it says is not the answer."""
+    reason = _REASON.search(clause)
+    if reason and _NUMBER.search(clause[: reason.start()]):
+        clause = clause[: reason.start()]
+    return _CONTRAST.sub("", clause)
+
+
 def _only_number(tail: str, clause: str) -> str | None:
     """The one number of the words after the verb, else of the clause; a circumstance does not count."""
-    if is_negated(clause):
+    if is_negated(clause) or _BOUND.search(clause):
         return None
     for text in (tail, clause):
+        for measure in _MEASURES:
+            found = measure.findall(text)
+            if len(found) == 1 and not _NUMBER.search(measure.sub(" ", _CIRCUMSTANCE.sub(" ", text))):
+                return found[0]
         numbers = dict.fromkeys(_NUMBER.findall(_CIRCUMSTANCE.sub(" ", text)) or _NUMBER.findall(text))
         if numbers:
             return next(iter(numbers)) if len(numbers) == 1 else None
@@ -171,7 +214,8 @@ def _last_verb(clause: str) -> tuple[int, int]:
     found = (0, 0)
     for match in _DECLARATION.finditer(clause):
         if not any(start <= match.start() < stop for start, stop in formulas):
-            found = match.span()
+            several = match.group().startswith("=") and _EQUATIONS.fullmatch(clause[found[1] :])
+            found = found if several and found[1] else match.span()
     return found
 
 

@@ -28,6 +28,9 @@ _PART = re.compile(r"\s?(?:,|and\b)?\s?(\d{1,20}(?:\.\d{1,20})?)\s?([^\W\d_]{1,1
 _PRIMES = {"'": "arcmin", '"': "arcsec"}
 _FEET = {"'": "ft", '"': "in"}
 _COMMA_MEASURE = re.compile(r"([-+]?[$€£¥₹]?\s?\d{1,30}),(\d{1,30})(?=\s?([^\W\d_]|[°%$€£¥¢₹]|$))")
+_DIMENSION = re.compile(
+    r"(?<=\w)\s(?:long|tall|wide|high|deep|thick|old|each|in (?:length|width|height|total|all))$"
+)
 _MULTIPLES = {"dozen": 12, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _MULTIPLE = re.compile(rf"(?<=\d)\s({'|'.join(_MULTIPLES)})\b", re.IGNORECASE)
 _CURRENCY = re.compile(
@@ -67,6 +70,7 @@ def parse_quantity(text: str) -> Quantity | None:
     Returns: None where the text is not one constant, or its tail is no unit.
     """
     text = _ELLIPSIS.sub("", _ABOUT.sub("", text.strip())).removesuffix(".")
+    text = _DIMENSION.sub("", text)
     text = _MULTIPLE.sub(lambda match: f"*{_MULTIPLES[match[1].lower()]}", text, count=1)
     currency = _CURRENCY.match(text)
     if currency:

@@ -18,6 +18,8 @@ x^{2} ;; x²
 0.7854 ;; π/4
 |−3| ;; 3
 36\pi ;; 36π cm³
+AB = 3\sqrt{2} cm ;; 3√2
+x = 3 × 4 = 12 ;; 12
 5√3 ;; 5\sqrt{3}
 x² ;; x^2
 ½ ;; 1/2
@@ -39,6 +41,11 @@ x₁+x₂ ;; x_1+x_2
 30^{\circ} ;; 30°
 \angle ABC = 30^\circ ;; 30 degrees
 -7°C ;; -7
+m\angle A = 30 ;; 30
+The value of x is 12°. ;; 12
+Therefore the angle ABC is 60 degrees. ;; 60
+100 °F ;; 100
+22 °C ;; 22°C
 36 degrees ;; 36^\circ
 """,
     "expressions": r"""
@@ -64,6 +71,14 @@ y-2=3(x-1) ;; y=3x-1
 x^2 + y^2 = 4 ;; y^2+x^2=4
 |x| ;; |x|
 3.5k ;; 3.5k
+\rm{cm} ;; cm
+x^{1/2} ;; \sqrt{x}
+\sin^2 x + \cos^2 x ;; 1
+\frac{n(n+1)}{2} ;; \frac{n^2+n}{2}
+n^2+n ;; n(n+1)
+k(k-1) ;; k^2-k
+V=\frac{4}{3}\pi r^3 ;; \frac{4\pi r^3}{3}
+12 μm ;; 12 μm
 30 ;; x = 30
 \frac{x}{7}+\frac{2}{7} ;; \frac{x+2}{7}
 x^2 + 2*x + 1 ;; (x+1)^2
@@ -85,6 +100,9 @@ My answer: A ;; A
 (b) ;; B
 Choice B ;; B
 B: 12 ;; B
+\text{(E)} ;; E
+คำตอบคือ B ;; B
+A and C ;; AC
 It's not A because that is odd, so I think it's B ;; B
 b ;; B
 """,
@@ -126,6 +144,16 @@ So the perimeter is $2(3+4)=14$ cm. ;; 14
 **Final Answer**: $12$ ;; 12
 3/5 or 60% ;; 3/5
 60% (3/5) ;; 60%
+3.54*10^-7 dollars ;; 3.54e-07
+Therefore, Weng earned $10. ;; 10
+So she earned $10 in total. ;; 10
+She pays 5 + 7 = 12 dollars. ;; 12
+5 + 7 = 12 dollars ;; 12
+Total cost = $3 × 4 = $12. ;; 12
+The probability is 25%. ;; 0.25
+It costs $3.50. ;; $3.50
+It costs 3 dollars and 50 cents. ;; $3.50
+The answer is $12$ and not $13$. ;; 12
 \$10 ;; 10 dollars
 50% ;; 0.5
 Adding both, we get $3+4=7$, so the total is 7. ;; 7
@@ -195,6 +223,33 @@ AB = 5 ;; 5
 half ;; 1/2
 -7 ;; negative 7
 minus 7 ;; -7
+1\over2 ;; 0.5
+\frac{1}2 ;; \frac{1}{2}
+\frac1{2} ;; 0.5
+\sqrt 2 ;; \sqrt{2}
+\sqrt[3]2 ;; \sqrt[3]{2}
+12\,000 ;; 12000
+12\ 000 ;; 12000
+\mathbf{12} ;; 12
+\textbf{12} ;; 12
+\underline{12} ;; 12
+\displaystyle\frac{1}{2} ;; 1/2
+3.54*10^-7 ;; 3.54e-07
+3.54e-07 ;; 3.54*10^{-7}
+1. ;; 1
+5/8 ;; 0.625
+\frac{1}{2} \cdot 3 ;; 1.5
+2 \times 3 ;; 6
+1-\frac{1}{e} ;; 1-e^{-1}
+\frac{\sqrt{2}}{2} ;; \frac{1}{\sqrt{2}}
+\sqrt{8} ;; 2\sqrt{2}
+3^{1/2} ;; \sqrt{3}
+\log_{2}{8} ;; 3
+\tan^{-1}(1) ;; \frac{\pi}{4}
+P(A)=0.5 ;; 0.5
+P = \frac{1}{6} ;; 1/6
+\overline{AB} = 5 ;; 5
+คำตอบคือ 12 ;; 12
 1000 ;; 1 000
 1,000,000 ;; 1000000
 3 1/2 ;; 3.5
@@ -261,6 +316,27 @@ Es gibt 12 Äpfel. ;; 12
 Всего 12 яблок. ;; 12
 Итого: 12 ;; 12
 कुल 12 ;; 12
+la réponse est 12 cm ;; 12
+La bonne réponse est B ;; B
+La réponse est la lettre B. ;; B
+Réponse: B ;; B
+Réponse : 12 ;; 12
+答案：B ;; B
+所以答案是B ;; B
+答案是 B: 红色 ;; B
+B。因为它是红色的。 ;; B
+答案是“A” ;; A
+答案是(C) ;; C
+答案是12。 ;; 12
+答案是 $12$ ;; 12
+答案为$\frac{1}{2}$ ;; 0.5
+La respuesta correcta es la B. ;; B
+La respuesta correcta es B ;; B
+Die richtige Antwort ist B. ;; B
+Правильный ответ: B ;; B
+Ответ: 12 см ;; 12
+Risposta: 12 ;; 12
+Resposta: B ;; B
 """,
     "prose": r"""
 The total is 3 + 4 = 7. ;; 7
@@ -274,6 +350,17 @@ three quarters ;; 3/4
 one hundred ;; 100
 does not exist ;; does not exist
 an acute angle ;; acute angle
+Also hat Anna 12 Äpfel. ;; 12
+The probability is 1/4. ;; 0.25
+The probability is $\frac{1}{4}$. ;; 1/4
+The equation is y = 2x + 3. ;; y=2x+3
+The answer is twelve. ;; 12
+The answer is 12 because 3 times 4 is 12. ;; 12
+12 is the answer. ;; 12
+\text{The answer is } 12 ;; 12
+$\text{Answer: } 12$ ;; 12
+The answer is **12**. ;; 12
+**12** ;; 12
 The circle is red. ;; red
 The answer is 12. ;; 12
 5 \leq x ;; x \geq 5
@@ -293,6 +380,11 @@ Total: 12 ;; 12
 10:6 ;; 5:3
 5/3 ;; 5:3
 ratio 5:3 ;; 5:3
+Svar: 12 ;; 12
+The ratio is 2 to 3. ;; 2:3
+The ratio of a to b is 2:3. ;; 2:3
+Answer: 12. Explanation: 3*4. ;; 12
+### Final Answer: 12 ;; 12
 2:4 ;; 1:2
 1/2 ;; 1:2
 """,
@@ -320,6 +412,11 @@ x \leq 3 ;; (-\infty, 3]
 0 < x \le 1 ;; x \in (0, 1]
 x \ge 2 \text{ or } x \le -2 ;; (-\infty,-2] \cup [2,\infty)
 \left(\frac{1}{2}, \infty\right) ;; x > 0.5
+\mathbb{R} ;; \mathbb{R}
+\{1,2\} \cup \{3\} ;; \{1,2,3\}
+[0,1) \cup (2,3) ;; (2,3)\cup[0,1)
+\mathbb{R}\setminus\{0\} ;; \mathbb{R} \setminus \{0\}
+(-\infty,0)\cup(0,\infty) ;; (-∞,0)∪(0,∞)
 infinity ;; ∞
 """,
     "sets, tuples, lists": r"""
@@ -352,6 +449,23 @@ So, the answer is \( \frac{3}{4} \). ;; 3/4
 one hundred and five ;; 105
 No solution ;; no solution
 no solution ;; \emptyset
+{1 \over 2} ;; 1/2
+\left[0,1\right) ;; [0,1)
+12,\!000 ;; 12000
+x=1, y=2, z=3 ;; (1,2,3)
+a=1,b=2 ;; b = 2, a = 1
+a=1 and b=2 ;; a=1,b=2
+Por lo tanto, Juan tiene 12 manzanas. ;; 12
+Donc, il reste 12 pommes. ;; 12
+5 * 3 = 15, so the answer is 15. ;; 15
+The solutions are x = 1 and x = 2. ;; 1, 2
+The solution is (1, 2). ;; (1,2)
+The points are (1,2) and (3,4). ;; (3,4),(1,2)
+The vertex is at (1, 2). ;; (1,2)
+I think the answer is 12, because 3*4 = 12. ;; 12
+12, since 3*4=12 ;; 12
+A, C ;; C and A
+AC ;; A, C
 \{3,2,1\} ;; {1,2,3}
 6 and 8 ;; 6, 8
 Yes, it is. ;; yes
@@ -376,6 +490,14 @@ The answer is: 12<|im_end|> ;; 12
 The answer is $\boxed{12}$ ;; 12
 $$\boxed{12}$$ ;; 12
 Thus $x=\boxed{12}$. ;; 12
+因此，答案为 \boxed{12} ;; 12
+The solution set is {1, 2}. ;; 2,1
+\(\boxed{12}\) ;; 12
+\[ \boxed{ \frac{ 3 }{ 4 } } \] ;; 3/4
+\boxed{3\frac{1}{2}} ;; 3.5
+\boxed{(-\infty, 2)} ;; x<2
+\boxed{x<2} ;; (-\infty,2)
+\boxed{A} and \boxed{C} ;; A, C
 so \boxed{12} ;; 12
 <think>it may be 5</think><answer>6</answer> ;; 6
 """,
@@ -400,6 +522,8 @@ third ;; 3rd
 7 PM ;; 7:00 pm
 two thirds ;; 2/3
 1st ;; first
+The train arrives at 4:23 PM. ;; 4:23 PM
+The time is 4:23. ;; 4:23
 """,
     "units": r"""
 3,5 cm ;; 3.5 cm
@@ -447,6 +571,24 @@ twelve apples ;; 12 apples
 2 dozen ;; 24
 3 million ;; 3,000,000
 5 cm (50 mm) ;; 5 cm
+12\ \rm{cm} ;; 12 cm
+\mathrm{12} ;; 12
+\frac{3}{4}\text{ hours} ;; 45 minutes
+0.75 hours ;; 45 minutes
+S = 12 cm^2 ;; 12
+Thus, the area is 12 square units. ;; 12
+Hence the length of AB is 5√3 cm. ;; 5\sqrt{3}
+It takes 2 hours and 30 minutes. ;; 2.5 hours
+The missing number is 12 in the sequence. ;; 12
+5 units ;; 5
+5 units long ;; 5
+5 cm long ;; 5 cm
+5 inches tall ;; 5 in
+12 square meters ;; 12 m²
+12 m2 ;; 12 m^2
+12m ;; 12 m
+12 meters. ;; 12 m
+12 Meter ;; 12 m
 1.5 million ;; 1500000
 5 square meters ;; 5 m^2
 12 apples ;; 12
@@ -466,6 +608,8 @@ acute ;; Acute
 Triangle ABC ;; triangle ABC
 \triangle ABC ;; triangle ABC
 \text{odd} ;; odd
+12 (since 3*4=12) ;; 12
+5 mph ;; 5 miles per hour
 no ;; False
 sin(x)^2 + cos(x)^2 ;; 1
 """,
@@ -495,6 +639,7 @@ x₁ ;; x^1
 5°C ;; 5°F
 5°C ;; 41°F
 30 rad ;; 30°
+100 °F ;; 100 °C
 5 °C ;; 5 °F
 """,
     "expressions": r"""
@@ -537,6 +682,11 @@ n! ;; n
 \sum_{i=1}^{3} i ;; 5
 \int_0^1 x dx ;; 1
 f(x)=1 ;; f(x)=2
+x^{1/2} ;; x^2
+n(n+1) ;; n(n-1)
+x+y ;; xy
+x-y ;; y-x
+l2 ;; 12
 x=3 ;; y=3
 12! ;; 12
 11a+c ;; 7 = 11a+c
@@ -562,6 +712,8 @@ A/B ;; A
 a triangle ;; A
 A triangle ;; A
 A = 12 ;; A
+A, C ;; A
+AC ;; C
 It is not B ;; B
 (B) or (C) ;; B
 """,
@@ -589,6 +741,10 @@ In 5 days she has 30 dollars. ;; 5
 3 $ ;; 3 €
 3% ;; 3 dollars
 3° ;; 3%
+5 + 7 = 12 dollars ;; 5
+It costs $3.50. ;; $3.05
+3 dollars and 50 cents ;; $3.05
+The answer is $12$ and not $13$. ;; 13
 5% ;; 50%
 """,
     "numbers": r"""
@@ -662,6 +818,30 @@ A=5 ;; 5A
 \log_2 3 ;; \log_3 2
 \lfloor 2.5 \rfloor ;; 2.5
 \binom{5}{2} ;; 5/2
+1\over2 ;; 2
+\frac{12}{3} ;; 12/4
+12\,000 ;; 12
+3.54*10^-7 ;; 3.54e7
+\sqrt{8} ;; 2\sqrt{3}
+\tan^{-1}(1) ;; \tan(1)
+AB = 3\sqrt{2} ;; 2\sqrt{3}
+AC ;; AB
+\frac{3}{4} ;; \frac{4}{3}
+0.75 ;; 0.075
+1,5 ;; 1.5
+1.500 ;; 1500
+1,500 ;; 1.5
+1,500 ;; 1.500
+0,5 ;; 0.5
+\alpha ;; \beta
+N ;; M
+10 ;; 010.5
+10 ;; 1O
+-1/2 ;; 1/2
+-(1/2) ;; 1/2
+--5 ;; -5
+5- ;; 5
+5-5 ;; 5
 1.7 ;; 5/3
 1 ;; 1.2
 \frac{7}{15} ;; 0.5
@@ -678,6 +858,13 @@ La réponse n'est pas 5. ;; 5
 Die Antwort ist nicht 5. ;; 5
 La respuesta no es 5. ;; 5
 Ответ не 5 ;; 5
+La réponse est B ;; C
+La bonne réponse n'est pas B ;; B
+答案不是B ;; B
+答案是A或B ;; A
+答案是1,2 ;; 1
+La respuesta no es B ;; B
+Die Antwort ist nicht B. ;; B
 """,
     "prose": r"""
 anything but 12 ;; 12
@@ -693,6 +880,13 @@ x = 12 is impossible ;; 12
 There is no answer ;; no
 I don't think it is 12 ;; 12
 sin x ;; sin^{-1} x
+The answer is 12 because 3 times 4 is 12. ;; 3
+It is more than 12. ;; 12
+It is nearly 13 but not 12. ;; 12
+The number 12 is too small. ;; 12
+12 would be wrong ;; 12
+Let x = 12. ;; 13
+Could be 12 ;; 13
 The answer cannot be determined. ;; 12
 The answer is not 12. ;; 12
 There are 16 bags with more than 12 buttons. ;; 12
@@ -702,6 +896,7 @@ There are 16 bags with more than 12 buttons. ;; 12
 1:2 ;; 1:3
 2,3,4 ;; 2:3:4
 5:3 ;; 3:5
+The ratio of a to b is 2:3. ;; 3:2
 """,
     "relations and intervals": r"""
 ≥ 12 ;; 12
@@ -725,6 +920,9 @@ x \le 3 ;; (-\infty,3)
 0<x<1 ;; 1
 x>2 or x<-2 ;; (-2,2)
 x>2 and x<5 ;; x>2 or x<5
+\{1,2\} \cup \{3\} ;; \{1,2\}
+[0,1) \cup (2,3) ;; [0,1) \cup (2,3]
+\mathbb{R}\setminus\{0\} ;; \mathbb{R}
 > 12 ;; 12
 x < 5 ;; x > 5
 """,
@@ -766,6 +964,22 @@ Not sure, but 12? ;; 13
 {0} ;; {}
 1,2,3 ;; 3,2
 1,1,2 ;; 1,2,2
+x=1,y=2,z=3 ;; (3,2,1)
+a=1,b=2 ;; a=2,b=1
+5 * 3 = 15, so the answer is 15. ;; 5
+The solutions are x = 1 and x = 2. ;; 1
+The solutions are x = 1 and x = 2. ;; 2
+The points are (1,2) and (3,4). ;; (1,2)
+I think the answer is 12, because 3*5 = 15. ;; 15
+12, since 3*4=12 ;; 3
+12 is not the answer, 13 is ;; 12
+The difference between 15 and 12 is 3. ;; 12
+The numbers are 12 and 15. ;; 12
+If it were 12, we would be done. ;; 12
+x = 12 or x = 15 ;; 12
+x = 12, 15 ;; 15
+A, C ;; A, B
+2,5,7 ;; 2.5,7
 3.5 ;; 3,5
 1,2,3 ;; 1,2
 It is 12 or 13. ;; 12
@@ -780,6 +994,10 @@ It is 12 or 13. ;; 12
 \boxed{12}, \boxed{13} ;; 13
 \boxed{12} papers and \boxed{13} bins ;; 12
 7}. The answer is: 8 ;; 7
+\boxed{x<2} ;; (2,\infty)
+\boxed{x<2} ;; 2
+\boxed{A} and \boxed{C} ;; A
+\boxed{12} but \boxed{13} ;; 12
 First 12, then I correct it to \boxed{15} ;; 12
 50\sqrt{3}}. so it is 50\sqrt{3 ;; 50
 50\sqrt{3}}.so:50\sqrt{3 ;; 50
@@ -812,6 +1030,7 @@ one third ;; 3
 two thirds ;; 3/2
 first ;; last
 first ;; 2nd
+The train arrives at 4:23 PM. ;; 4:23 AM
 4:23 ;; 4:32
 2:40 ;; 1:20
 04/02/2005 ;; 0.00
@@ -846,6 +1065,18 @@ She has 12 apples and 5 pears. ;; 12
 3 N ;; 3 J
 3 kg ;; 3 m
 3 L ;; 3 mL
+0.75 hours ;; 75 minutes
+It takes 2 hours and 30 minutes. ;; 2 hours
+It takes 2 hours and 30 minutes. ;; 30 minutes
+It is at least 12 cm. ;; 12 cm
+5 cm long ;; 5 m
+5 inches tall ;; 5 ft
+12 m2 ;; 12 m
+12 mm ;; 12 m
+12 μm ;; 12 m
+5 mph ;; 5 km/h
+12 m ;; 12 minutes
+12m ;; 12mm
 25 cm ;; 25 cm^2
 2 ;; 2m
 """,
@@ -873,6 +1104,7 @@ triangle ABC ;; triangle ABD
 odd ;; even
 12 (not 13) ;; 13
 It can't be 12. ;; 12
+\Delta ;; \delta
 at least 12 ;; 12
 No ;; Yes
 """,
