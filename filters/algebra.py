@@ -33,6 +33,7 @@ MAX_WORKERS = min(4, os.cpu_count() or 1)
 
 _FUNCTION = re.compile(r"(?<![\\A-Za-z])(arc)?(sin|cos|tan|cot|sec|csc|log|ln|exp)(?=[\s(^_{\\\d])")
 _NAMED = r"\\\g<1>\g<2>"  # sin(x) is a function, not s times i times n
+_PADDED = re.compile(r"(?<!\\)(\{)\s+|\s+(\})")
 _DEGREES = re.compile(r"(\d{1,10}(?:\.\d{1,10})?)\s?°")
 _RADIANS = r"{(\\frac{\g<1>\\pi}{180})}"
 _SCRIPT = Path(__file__).with_name("algebra_worker.py")
@@ -206,6 +207,7 @@ async def compare_algebraically_async(prediction: str, gold: str) -> Equality:
 
 
 def _as_formula(text: str) -> str:
+    text = _PADDED.sub(r"\1\2", text)
     return f"${_DEGREES.sub(_RADIANS, _FUNCTION.sub(_NAMED, text))}$"
 
 

@@ -10,6 +10,7 @@ none outlives its parent.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 
@@ -36,13 +37,26 @@ def limit(cpu_seconds: float, wall_seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, wall_seconds)
 
 
+def is_read(formula: str, parsed: list[object]) -> bool:
+    """True where Math-Verify read the whole formula: of `1 - \\frac{1}{ e }` it takes the 1 and says nothing.
+
+    The last thing it returns is the text that it took, with a comma for "and" and `\\frac` for a slash.
+    """
+    taken = str(parsed[-1]) if parsed else ""
+    return bool(parsed) and _signs(taken) == _signs(formula)
+
+
+def _signs(text: str) -> str:
+    return re.sub(r"\\(?:text|quad|frac)(?![A-Za-z])|\b(?:and|or)\b|[^A-Za-z0-9+*^=<>|!-]", "", text)
+
+
 def answer(request: dict[str, str]) -> str:
-    """`equal`, `different`, or `undecided` where either side is no mathematics."""
+    """`equal`, `different`, or `undecided` where either side is no mathematics, or only a part of it is."""
     from math_verify import parse, verify
 
     gold = parse(request["gold"], parsing_timeout=None)  # pyright: ignore[reportArgumentType]
     prediction = parse(request["prediction"], parsing_timeout=None)  # pyright: ignore[reportArgumentType]
-    if not gold or not prediction:
+    if not is_read(request["gold"], gold) or not is_read(request["prediction"], prediction):
         return "undecided"
     return "equal" if verify(gold, prediction, timeout_seconds=None) else "different"
 

@@ -51,9 +51,10 @@ _ESCAPED_IN_TABLE = re.compile(
     r"(?<!\\)\\\\(?=(?:boxed|[dtc]?frac|sqrt|text|mathrm|begin|end|left|right)(?![A-Za-z]))"
 )
 _FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
+_OVER = re.compile(r"\{?([^{}\\]{1,60})\\over(?![A-Za-z])([^{}\\]{1,60})\}?")
 _TEXT = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|texttt|emph|mathrm|mathbf|mathit|mathsf|boldsymbol|bm|mbox|operatorname"
-    r"|underline)\s{0,3}\{([^{}]{0,400})\}"
+    r"|underline|fbox)\s{0,3}\{([^{}]{0,400})\}"
 )
 _DEGREE = re.compile(r"\^\s{0,3}\{?\s{0,3}\\circ\s{0,3}\}?|\\degrees?(?![A-Za-z])|\\circ(?![A-Za-z])")
 _WORDS = {r"\cdot": "*", r"\times": "*", r"\div": "/", r"\%": "%", r"\#": "#", r"\&": "&", r"\lbrace": r"\{"}
@@ -148,7 +149,7 @@ def _plain_latex(text: str) -> str:
     escaped = _ESCAPED_IN_TABLE if r"\begin" in text else _ESCAPED_TWICE
     text = _SPACING.sub(" ", escaped.sub(r"\\", text))
     text = text.replace(r"\langle", "(").replace(r"\rangle", ")")
-    text = _FRACTION.sub(r"\\frac", text)
+    text = _OVER.sub(r"\\frac{\1}{\2}", _FRACTION.sub(r"\\frac", text))
     text = _DEGREE.sub("°", text).replace(r"\varnothing", r"\emptyset")
     for _ in range(3):  # \text inside \text
         text = _TEXT.sub(r" \1 ", text)

@@ -19,6 +19,7 @@ _CONNECTOR = re.compile(r"(?:[\s,;.$()\[\]\\]|\band\b|\bor\b|\\quad|\\text\s?\{\
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<![Rr]s\.)\s+|(?<=[。！？।])|\n+|(?<=[^\d]\.)(?=[A-Z])")
 _WORD = re.compile("[^\\W\\d_](?:[^\\W\\d_]|[\u0900-\u0dff])+")
 _CJK = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
+_PRONOUN = re.compile(r"(?:It|She|He|They|There|This|That|We|You|I)\s[a-z]{2,20}\b")
 _VERBS = (
     r"\b(?:is|are|was|were|be|equals?|becomes|gives|it's|est|sont|es|son|ist|sind|lautet|beträgt|è|é|são|sono"
     r"|adalah|là|равен|равна|равно|составляет|هو|هي)\b"
@@ -96,7 +97,9 @@ _POLITE = re.compile(r"\s?(?:です|である|だ|입니다|이다|है)$")
 
 
 def is_prose(text: str) -> bool:
-    """True for a sentence rather than an answer: several words outside any formula."""
+    """True for a sentence rather than an answer: several words outside any formula, or "It costs ..."."""
+    if _PRONOUN.match(text):
+        return True
     plain = re.sub(r"\\[A-Za-z]+(?:\{[^{}]{0,200}\})?", " ", _SEGMENT.sub(" ", text))
     return len(_WORD.findall(plain)) >= 3 or len(_CJK.findall(plain)) >= 4
 

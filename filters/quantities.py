@@ -119,6 +119,8 @@ def _compound(text: str) -> Quantity | None:
 
 def _total(parts: Sequence[tuple[Fraction, str]]) -> Quantity | None:
     spelt = _PRIMES if parts[0][1] in {"°", "deg", "degrees"} else _FEET
+    if parts[0][1].startswith("h"):
+        spelt = {"m": "min"}  # 2h30m
     units = [parse_unit(spelt.get(name, name)) for _, name in parts]
     total, first = Fraction(0), units[0]
     for (value, _), unit, before in zip(parts, units, [None, *units], strict=False):
