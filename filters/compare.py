@@ -98,10 +98,10 @@ def _compare_parts(prediction: str, gold: str, precision: int | None) -> Equalit
 def is_algebraic(text: str) -> bool:
     """True where computer algebra can read a canonical answer as it stands.
 
-    A sentence or a denial is none, nor is a fragment with unmatched braces or an operator at its edge, of
-    which it would read a part.
+    A sentence or a denial is none, nor is a fragment with unmatched braces or an operator at its edge, or
+    anything with a colon: it would read a part.
     """
-    if not _braces_match(text) or _DANGLING.search(text):
+    if ":" in text or not _braces_match(text) or _DANGLING.search(text):
         return False
     return not is_prose(text) and not is_negated(text) and bool(re.search(r"[\d\\=<>+*/^()\[\]|]|^\w$", text))
 
@@ -248,12 +248,20 @@ def _compare_labels(prediction: str, gold: str, precision: int | None) -> Equali
 
 def _compare_last_side(prediction: str, gold: str, precision: int | None) -> Equality | None:
     """A calculation ends on its result: `3+4 = 7` and `x = 3+4 = 7` say 7."""
-    sides = prediction.split("=")
-    constant = parse_quantity(sides[0].replace(r"\$", "")) is not None
-    if len(sides) < 2 or not (constant or len(sides) > 2) or has_several(prediction):
+    result, wanted = _result(prediction), _result(gold)
+    if result == prediction and wanted == gold:
         return None
-    result, wanted = parse_quantity(sides[-1]), parse_quantity(gold)
-    return compare_quantities(result, wanted, precision) if result and wanted else None
+    mine, ours = parse_quantity(result), parse_quantity(wanted)
+    return compare_quantities(mine, ours, precision) if mine and ours else None
+
+
+def _result(text: str) -> str:
+    """The last side of a calculation; the text itself where it is none."""
+    sides = text.split("=")
+    constant = parse_quantity(sides[0].replace(r"\$", "")) is not None
+    if len(sides) < 2 or not (constant or len(sides) > 2) or has_several(text):
+        return text
+    return sides[-1].strip()
 
 
 def _compare_words(prediction: str, gold: str) -> Equality | None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from filters.prose import declared
+from filters.units import unit_after
 
 MAX_TRACE = 1_000_000  # characters; of a longer trace only the end is read
 
@@ -84,7 +85,9 @@ def final_answer(text: str) -> str | None:
         return final_answer(tagged)
     boxes = _boxes(text)
     if boxes:
-        return _join(boxes[_first_of_run(text, boxes) :])
+        answer = _join(boxes[_first_of_run(text, boxes) :])
+        unit = unit_after(text[boxes[-1][1] :][:40])
+        return f"{answer} {unit}" if unit and answer[-1:].isdigit() else answer
     return declared(_cut_box(text) or text)
 
 

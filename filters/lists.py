@@ -97,7 +97,7 @@ def compare_lists(prediction: str, gold: str, precision: int | None, compare: Co
     if mine is None or ours is None:
         return _compare_one_list(prediction, mine, gold, ours, precision, compare)
     if _BOUND.search(prediction) and bool(_OR.search(prediction)) != bool(_OR.search(gold)):
-        return None  # bounds joined by "or" are another region than bounds joined by "and"
+        return "undecided"  # bounds joined by "or" are another region than bounds joined by "and"
     if {mine[0], ours[0]} <= set(_PAIRS) - {"{"} and (mine[0], mine[2]) != (ours[0], ours[2]):
         return "different"
     if len(mine[1]) != len(ours[1]):

@@ -78,6 +78,7 @@ _INNER_WHITE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
 _CLOSING = re.compile(r"(?:(?<![\d)])(?<!\b[A-Za-z])!|[.,;:]){1,8}$")  # 5! and n! are factorials
 _LEADING = re.compile(r"^(?:=\s{0,3}(?=[^=<>])|(?:negative|minus)\s(?P<minus>(?=\d)))", re.IGNORECASE)
 _NAME = re.compile(r"\\?[^\W\d_]+")  # \Delta and \delta are two things
+_SIGNED_POWER = re.compile(r"\^\s{0,3}([-+])\s{0,3}(\d{1,40}(?:\.\d{1,40})?|[A-Za-z])")
 _INFINITY = re.compile(r"\b(?:infinity|inf)\b", re.IGNORECASE)
 
 
@@ -91,6 +92,7 @@ def canonicalise(text: str) -> str:
         without separators, `3 1/2` as `(3+1/2)`; `\\frac`, `\\sqrt` and powers stay LaTeX.
     """
     text = strip_delimiters(_plain_latex(_INFINITY.sub(r"\\infty ", _plain_unicode(text))))
+    text = _SIGNED_POWER.sub(r"^{\1\2}", text).replace("^{+", "^{")
     for written, plain in _ASCII_RELATIONS:
         text = text.replace(written, plain)
     text = _WHITE.sub(" ", _plain_numbers(text)).strip()

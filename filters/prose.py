@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from filters.units import unit_after
+
 # A dollar behind a backslash is a sign of money inside a formula, not its end.
 _SEGMENT = re.compile(
     r"(?<!\\)\$\$((?:[^$\\]|\\.){1,2000})\$\$|(?<!\\)\$((?:[^$\\]|\\.){1,2000})\$"
@@ -69,15 +71,18 @@ _LABELLED = re.compile(r"(?:[^\W\d_]{2,30}\s?){1,4}[:：]\s{1,3}(\S.*)", re.DOTA
 _CUT_WORD = re.compile(r"\s[^\W\d_]{1,20}(?:\.{2,}|…)$")
 _DOUBTED = re.compile(r"(?:n't|not|never)\s(?:think|believe|say|claim|mean)|\bdoubt", re.IGNORECASE)
 _LEAD_IN = re.compile(
-    r"^(?:(?:so|thus|then|hence|therefore)\s*[,:]\s*|(?:所以|因此|故|即|解|答|从而)\s*[,，:：]?\s*)?(?:总共|一共|共有|共|合計|총|итого|total)?\s*",
+    r"^(?:(?:so|thus|then|hence|therefore)(?:\s*[,:]\s*|\s+)|(?:所以|因此|故|即|解|答|从而)\s*[,，:：]?\s*)?(?:总共|一共|共有|共|合計|총|итого|total)?\s*",
     re.IGNORECASE,
 )
 _UNTEXT = re.compile(r"\\(?:text|mbox|textrm|textbf|mathrm)\s?\{([^{}]{0,200})\}")
 _REVERSED = re.compile(
-    r"(.{1,80}?)\s(?:is|must be)\s(?:the|my|our)\s(?:final\s|correct\s|right\s)?answer\W*", re.IGNORECASE
+    r"(?:(?:therefore|thus|so|hence|then),?\s)?(.{1,120}?)\s(?:is|are|must be)\s(?:the|my|our)\s"
+    r"(?:final\s|correct\s|right\s)?(?:answer|solution|result)s?\W*",
+    re.IGNORECASE | re.DOTALL,
 )
+_LABEL = re.compile(r"(?<![A-Za-z])[A-Za-z](?:_\w|\([a-z]\))?\s{0,3}$")
 _REASON = re.compile(
-    r",?\s(?:because|since|as|due to|parce que|car|porque|weil|denn)\s|,?\s?因为", re.IGNORECASE
+    r"[,\s(]\s?(?:because|since|as|due to|parce que|car|porque|weil|denn)\s|,?\s?因为", re.IGNORECASE
 )
 _CONTRAST = re.compile(r"(?:,\s?|\s(?:and|but)\s)not\s[^,;]{1,60}$", re.IGNORECASE)
 _BOUND = re.compile(
@@ -131,9 +136,9 @@ def declared(text: str) -> str | None:
     unwrapped = _UNTEXT.sub(r" \1 ", text)
     if unwrapped != text and _HEADLINE.search(unwrapped):
         text = unwrapped
-    reversed_headline = _REVERSED.fullmatch(text)
+    reversed_headline = _REVERSED.fullmatch(last_sentence(text))
     if reversed_headline and not is_prose(reversed_headline[1]):
-        return reversed_headline[1]
+        return None if is_negated(reversed_headline[1]) else _unlabelled(reversed_headline[1])
     headline = _headline(text)
     if headline is not None:
         return _concluded(headline)
@@ -205,10 +210,16 @@ def _only_number(tail: str, clause: str) -> str | None:
             found = measure.findall(text)
             if len(found) == 1 and not _NUMBER.search(measure.sub(" ", _CIRCUMSTANCE.sub(" ", text))):
                 return found[0]
-        numbers = dict.fromkeys(_NUMBER.findall(_CIRCUMSTANCE.sub(" ", text)) or _NUMBER.findall(text))
+        numbers = _measures(_CIRCUMSTANCE.sub(" ", text)) or _measures(text)
         if numbers:
-            return next(iter(numbers)) if len(numbers) == 1 else None
+            return numbers[0] if len(numbers) == 1 else None
     return None
+
+
+def _measures(text: str) -> list[str]:
+    """The different numbers of a text, each with its unit."""
+    found = (f"{number.group()} {unit_after(text[number.end() :][:40])}" for number in _NUMBER.finditer(text))
+    return list(dict.fromkeys(measure.strip() for measure in found))
 
 
 def _last_verb(clause: str) -> tuple[int, int]:
@@ -217,8 +228,11 @@ def _last_verb(clause: str) -> tuple[int, int]:
     found = (0, 0)
     for match in _DECLARATION.finditer(clause):
         if not any(start <= match.start() < stop for start, stop in formulas):
-            several = match.group().startswith("=") and _EQUATIONS.fullmatch(clause[found[1] :])
-            found = found if several and found[1] else match.span()
+            if match.group()[0] == "=" and found[1] and _EQUATIONS.fullmatch(clause[found[1] :]):
+                continue
+            label = _LABEL.search(clause, max(0, match.start() - 12), match.start())
+            keeps_label = label and match.group()[0] == "="
+            found = (label.start(), label.start()) if label and keeps_label else match.span()
     return found
 
 
@@ -228,9 +242,11 @@ def last_segments(text: str) -> str | None:
     if not matches:
         return None
     first = len(matches) - 1
+    unit = unit_after(text[matches[-1].end() :][:40])
     while first and _CONNECTOR.fullmatch(text[matches[first - 1].end() : matches[first].start()]):
         first -= 1
-    return ", ".join(_inside(match.groups()) for match in matches[first:])
+    joined = ", ".join(_inside(match.groups()) for match in matches[first:])
+    return f"{joined} {unit}" if unit and joined[-1:].isdigit() else joined
 
 
 def _inside(groups: Sequence[str | None]) -> str:

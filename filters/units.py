@@ -94,6 +94,10 @@ _NOUN = re.compile(r"[^\W\d_]{3,24}(?:[ -][^\W\d_]{1,24}){0,5}|[\u4e00-\u9fff]{1
 _NOT_NOUNS = re.compile(
     r"\b(?:and|or|not|to|sin|cos|tan|cot|log|ln|sqrt|pi|infty|over|then|but|plus|minus|wrong|incorrect|false|unless|except|per)\b"
 )
+_AFTER = re.compile(
+    r"[\s$]{0,4}((?:square |cubic |sq |cu )?[^\W\d_]{1,12}(?:\s?(?:/|per\s)\s?[a-z]{1,8})?"
+    r"(?:\^?\{?[23]\}?)?|[°%€£¢])(?=[\s.,;!?)$*]|$)"
+)
 _MAX_UNIT = 100  # characters: six words of a counted noun
 PERCENT = (("percent", 1),)
 STERLING = ((("sterling", 1),), Fraction(1))
@@ -123,6 +127,18 @@ def parse_unit(text: str) -> Unit | None:
     for dimension, power in under[0].items():
         powers[dimension] = powers.get(dimension, 0) - power
     return Unit(tuple(sorted((d, p) for d, p in powers.items() if p)), over[1] / under[1])
+
+
+def unit_after(text: str) -> str:
+    """The unit of measure that a text begins with, "" where it begins with something else.
+
+    "in" is taken for the preposition, and a noun that is only counted is none.
+    """
+    match = _AFTER.match(text.replace("²", "^2").replace("³", "^3"))
+    if match is None or match[1].lower() == "in":
+        return ""
+    unit = parse_unit(match[1])
+    return match[1] if unit and not unit.counted else ""
 
 
 def _with_power(match: re.Match[str]) -> str:

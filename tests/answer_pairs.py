@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 EQUAL = {
+    "what stands beside the answer": r"""
+\boxed{12} cm ;; 12 cm
+$x < 5$ is the solution. ;; x<5
+Therefore, $x < 5$ is the solution. ;; (-∞, 5)
+She has 12 cm left. ;; 12 cm
+It weighs 12 kg in total. ;; 12 kg
+So y = 3. ;; y = 3
+So y = 3. ;; 3
+The equation is y = 2x + 3. ;; y = 2x + 3
+10^-3 ;; 0.001
+5x^-2 ;; \frac{5}{x^2}
+10^+3 ;; 1000
+The speed is 5 m/s. ;; 5 m/s
+The area is $14$ cm². ;; 14 cm^2
+It costs 220 € in 12 months. ;; 220 €
+""",
     "Unicode": r"""
 １，０００ ;; 1000
 ٢٥ ;; 25
@@ -616,6 +632,26 @@ sin(x)^2 + cos(x)^2 ;; 1
 }
 
 NOT_EQUAL = {
+    "what stands beside the answer": r"""
+\boxed{12} mm ;; 12 cm
+$2(3+4)=74$ cm ;; $2(3+4)=14$ cm
+$2(3+4)=14$ mm ;; $2(3+4)=14$ cm
+$x < 7$ is the solution. ;; $x < 5$ is the solution.
+Therefore $x > 5$ is the solution. ;; $x < 5$
+She has 12 mm left. ;; 12 cm
+So y = 3. ;; x = 3
+The equation is k = 2x + 3. ;; y = 2x + 3
+4:83 p.m. ;; 4:23 p.m.
+4:23 k.m. ;; 4:23 p.m.
+3.54*10^+7 ;; 3.54*10^-7
+x < 1 and x > 2 ;; x < 1 or x > 2
+1 ;; 1 - \frac{1}{ e }
+2 ;; 2 + \frac{1}{ x }
+52 (since 3*4=12) ;; 12 (since 3*4=12)
+52 (since 3*4=12) ;; 12
+It costs 220 € in 12 months. ;; 12
+The area is $14$ cm². ;; 14 cm
+""",
     "Unicode": r"""
 3√5 ;; 5√3
 x^3 ;; x²
