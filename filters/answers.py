@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from filters.algebra import compare_algebraically, compare_algebraically_async
 from filters.choices import bare_letter, gold_options, letter_of, named_options
-from filters.compare import compare_plain, compare_truth, is_algebraic
+from filters.compare import compare_plain, compare_truth, is_algebraic, is_truth
 from filters.extract import extract_answer, final_answer, strip_template
 from filters.normalize import MAX_ANSWER, canonicalise, fold
 from filters.prose import is_negated
@@ -176,7 +176,10 @@ def _decide_open(said: str, gold: str, precision: int | None) -> Equality | Form
         return "equal"
     if answer is None:
         return compare_truth(whole, wanted) or ("undecided" if whole else "different")
-    return _decide_answer(canonicalise(answer), wanted, precision)
+    plain = canonicalise(answer)
+    if is_truth(wanted) and not is_truth(plain):
+        return compare_truth(whole, wanted) or "different"
+    return _decide_answer(plain, wanted, precision)
 
 
 def _decide_answer(plain: str, wanted: str, precision: int | None) -> Equality | Formulas:

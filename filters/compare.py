@@ -134,6 +134,11 @@ def compare_truth(prediction: str, gold: str) -> Equality | None:
     return "equal" if theirs == ours else "different"
 
 
+def is_truth(text: str) -> bool:
+    """True where a text says yes or no and nothing else."""
+    return _truth(fold(text)) is not None
+
+
 def _truth(word: str) -> bool | None:
     return True if word in _TRUE else False if word in _FALSE else None
 
@@ -248,20 +253,24 @@ def _compare_labels(prediction: str, gold: str, precision: int | None) -> Equali
 
 def _compare_last_side(prediction: str, gold: str, precision: int | None) -> Equality | None:
     """A calculation ends on its result: `3+4 = 7` and `x = 3+4 = 7` say 7."""
-    result, wanted = _result(prediction), _result(gold)
-    if result == prediction and wanted == gold:
+    results, wanted = _results(prediction), _results(gold)
+    if results == [prediction] and wanted == [gold]:
         return None
-    mine, ours = parse_quantity(result), parse_quantity(wanted)
-    return compare_quantities(mine, ours, precision) if mine and ours else None
+    verdicts = set()
+    for result in results:
+        mine, ours = parse_quantity(result), parse_quantity(wanted[0])
+        verdicts.add(compare_quantities(mine, ours, precision) if mine and ours else None)
+    return "equal" if "equal" in verdicts else None if None in verdicts else "different"
 
 
-def _result(text: str) -> str:
-    """The last side of a calculation; the text itself where it is none."""
-    sides = text.split("=")
+def _results(text: str) -> list[str]:
+    """The last side of a calculation, exact and then rounded; the text itself where it is none."""
+    exact, about, rounded = text.partition(r"\approx")
+    sides = exact.split("=")
     constant = parse_quantity(sides[0].replace(r"\$", "")) is not None
-    if len(sides) < 2 or not (constant or len(sides) > 2) or has_several(text):
-        return text
-    return sides[-1].strip()
+    if not (constant or len(sides) > 2) or len(sides) < 2 - bool(about) or has_several(text):
+        return [text]
+    return [side.strip() for side in (sides[-1], rounded) if side.strip()]
 
 
 def _compare_words(prediction: str, gold: str) -> Equality | None:

@@ -28,7 +28,8 @@ _VERBS = (
 )
 _DECLARATION = re.compile(
     rf"(?:{_VERBS}|=|≈|\\approx|(?<!\d)(?<!\d\s)[:：]|[:：](?!\s?\d)|答案|答え|[为是は은는]|等于|共有)\s{{0,3}}"
-    r"(?:(?:exactly|therefore|thus|about|approximately|equal to|option|choice|answer|at|located at)\s{1,3})?"
+    r"(?:(?:exactly|therefore|thus|about|approximately|equal to|option|choice|answer|at|on|located at)"
+    r"\s{1,3})?"
 )
 _HEADLINE = re.compile(
     r"(?:\b(?:final )?answer|\bsolution|\bresult|réponse|respuesta|resposta|risposta|antwort|antwoord"
@@ -38,11 +39,19 @@ _HEADLINE = re.compile(
     r"(?P<rest>.{1,300})",
     re.IGNORECASE | re.DOTALL,
 )
+_ADVERB = re.compile(
+    r"^(?:dus|donc|also|so|thus|hence|then|dann|alors|entonces|então|quindi)\s", re.IGNORECASE
+)
+_SUBORDINATE = re.compile(
+    r"^(?:since|if|as|when|given|because|with|si|wenn|da|cuando|como|puisque|若|如果|由于)\b[^,，]{1,120}[,，]\s(?:then\s)?",
+    re.IGNORECASE,
+)
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _NUMBER = re.compile(r"(?<![A-Za-z0-9_.\\])[-+]?[$€£]?\d[\d,]{0,30}(?:\.\d{1,30})?(?:\s?/\s?\d{1,10})?(?!\d)")
 _NEGATION = re.compile(
     r"\b(?:not|never|no|neither|nor|isn't|aren't|cannot|can't|wasn't|except|wrong|incorrect|nicht|kein|keine|não|niet"
-    r"|не|нет|không|bukan|değil|nie|ليس|नहीं|anything but)\b|\bn'|n't\b|\bpas\b|[不没非]|ではな|아니",
+    r"|не|нет|không|bukan|değil|nie|ليس"
+    r"|anything but)\b|\bn'|n't\b|\bpas\b|[不没非]|ではな|아니|아닙|아님|नहीं",
     re.IGNORECASE,
 )
 _DENIED_BEFORE = re.compile(r"(?:\b(?:not|no|non|não|не|ne|nie)|n't|[不没非])\s{0,2}$", re.IGNORECASE)
@@ -64,14 +73,15 @@ _CIRCUMSTANCE = re.compile(
     r"|innerhalb von)|d'ici)"
     r"\s{1,3}(?:the next |the first |\w{1,8} )?\d[\d.,]{0,12}\s?"
     r"(?:seconds?|minutes?|hours?|days?|weeks?|months?|years?|mois|ans?|jours?|semaines?|heures?|meses|mes|años?|días?|horas?"
-    r"|semanas?|monate?n?|jahre?n?|tage?n?|stunden?|wochen?)\b",
+    r"|semanas?|monate?n?|jahre?n?|tage?n?|stunden?|wochen?)\b|\bfor\s\d[\d.,]{0,12}\s[a-z]{2,20}(?=[.\s]{0,3}$)",
     re.IGNORECASE,
 )
 _LABELLED = re.compile(r"(?:[^\W\d_]{2,30}\s?){1,4}[:：]\s{1,3}(\S.*)", re.DOTALL)
 _CUT_WORD = re.compile(r"\s[^\W\d_]{1,20}(?:\.{2,}|…)$")
 _DOUBTED = re.compile(r"(?:n't|not|never)\s(?:think|believe|say|claim|mean)|\bdoubt", re.IGNORECASE)
 _LEAD_IN = re.compile(
-    r"^(?:(?:so|thus|then|hence|therefore)(?:\s*[,:]\s*|\s+)|(?:所以|因此|故|即|解|答|从而)\s*[,，:：]?\s*)?(?:总共|一共|共有|共|合計|총|итого|total)?\s*",
+    r"^(?:(?:so|thus|then|hence|therefore)(?:\s*[,:]\s*|\s+)|(?:所以|因此|故|即|解|答|从而|综上|最终)\s*[,，:：]?\s*)?"
+    r"(?:总共|一共|共有|共|合計|총|итого|total)?\s*",
     re.IGNORECASE,
 )
 _UNTEXT = re.compile(r"\\(?:text|mbox|textrm|textbf|mathrm)\s?\{([^{}]{0,200})\}")
@@ -97,7 +107,9 @@ _MEASURES = (
         r"\b\d{1,6}(?:\.\d{1,6})?\s?[^\W\d_]{1,8}(?:,?\s(?:and\s)?\d{1,6}(?:\.\d{1,6})?\s?[^\W\d_]{1,8}){1,3}\b"
     ),
 )
-_EQUATIONS = re.compile(r"[^=,;]{1,40}=[^=,;]{1,40}(?:(?:,|;|\band\b|\bor\b)[^=,;]{1,40}=[^=,;]{1,40}){1,6}")
+_EQUATIONS = re.compile(
+    r"\s?[A-Za-z][\w{}]{0,5}\s?=[^=,;]{1,40}(?:(?:,|;|\band\b|\bor\b)\s?[A-Za-z][\w{}]{0,5}\s?=[^=,;]{1,40}){1,6}"
+)
 _POLITE = re.compile(r"\s?(?:です|である|だ|입니다|이다|है)$")
 
 
@@ -145,7 +157,12 @@ def declared(text: str) -> str | None:
     if not is_prose(text):
         return last_segments(text) or _unlabelled(text)
     sentence = last_sentence(text)
-    return None if is_refusal(sentence) else _concluded(sentence)
+    return None if is_refusal(sentence) else _concluded(_main_clause(sentence), needs_verb=True)
+
+
+def _main_clause(sentence: str) -> str:
+    """A sentence without the "since a = 3," or "if x = 2," that it begins with."""
+    return _SUBORDINATE.sub("", sentence, count=1) or sentence
 
 
 def _sentences(text: str) -> list[str]:
@@ -157,6 +174,7 @@ def _unlabelled(text: str) -> str:
     reason = _REASON.search(text)
     if reason and reason.start():
         text = text[: reason.start()]
+    text = _main_clause(text)
     labelled = _LABELLED.fullmatch(_CUT_WORD.sub("", text))
     return labelled[1] if labelled else _POLITE.sub("", _LEAD_IN.sub("", text))
 
@@ -174,15 +192,19 @@ def _headline(text: str) -> str | None:
     return parts[0].strip()
 
 
-def _concluded(clause: str) -> str | None:
-    """What a clause ends on: the words after its last verb, a formula, a bold part, or its only number."""
+def _concluded(clause: str, *, needs_verb: bool = False) -> str | None:
+    """What a clause ends on: the words after its last verb, a formula, a bold part, or its only number.
+
+    Args:
+        needs_verb: a clause without a verb is not itself the answer.
+    """
     clause = _without_asides(_POLITE.sub("", clause.strip(" .。*।")))
     start, end = _last_verb(clause)
-    tail = clause[end:].strip(" .。*")
+    tail = _ADVERB.sub("", clause[end:].strip(" .。*"))
     denied = _DENIED_AFTER.match(tail) or (end and _DENIED_BEFORE.search(clause[:start]))
     if denied or _DOUBTED.search(clause):
         return None
-    if tail and not is_prose(tail) and not is_negated(tail):
+    if tail and (end or not needs_verb) and not is_prose(tail) and not is_negated(tail):
         return last_segments(tail) or tail
     segment = last_segments(clause)
     if segment is not None:

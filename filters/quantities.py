@@ -21,7 +21,8 @@ Equality = Literal["equal", "different", "undecided"]
 _LITERAL = re.compile(r"[-+]?(\d{1,200})?(?:\.(\d{0,200}))?")
 _TAIL = re.compile(r"[^\W\d_]|[°%$€£¥¢₹₩₽]")
 _ABOUT = re.compile(
-    r"(?:about|approximately|approx\.?|around|roughly|nearly|\\approx|~)\s{0,3}(?=[-+\d.$(\\])", re.I
+    r"(?:exactly|precisely|only|just|about|approximately|approx\.?|around|roughly|nearly|\\approx|~)\s{0,3}(?=[-+\d.$(\\])",
+    re.I,
 )
 _ELLIPSIS = re.compile(r"(?<=\d)(?:\.{2,}|\\[lc]?dots)$")
 _PART = re.compile(r"\s?(?:,|and\b)?\s?(\d{1,20}(?:\.\d{1,20})?)\s?([^\W\d_]{1,12}|°|'|\")\.?")

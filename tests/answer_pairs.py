@@ -3,6 +3,137 @@
 from __future__ import annotations
 
 EQUAL = {
+    "sentences": r"""
+We have $x^2=9$, so $x=3$ or $x=-3$. The sum of squares is $9+9=\boxed{18}$. ;; 18
+Thus the answer is $\frac{3}{4}+\frac{1}{4}=1$. ;; 1
+Hence $f(2)=4$ and the final answer is $\boxed{4}$. I hope it is correct. ;; 4
+The final answer is $12$. I hope it is correct. ;; 12
+Final Answer: The final answer is $\frac{1}{2}$. I hope it is correct. ;; 0.5
+So there are 12 ways. The answer is 12. ;; 12
+The number of ways is $\binom{6}{2} = 15$. ;; 15
+The number of ways is $3! = 6$. ;; 6
+The average is (3+5+7)/3 = 5. ;; 5
+The perimeter is 2*(3+4) = 14 cm. ;; 14 cm
+Area = (1/2)*3*4 = 6 ;; 6
+A = \pi r^2 = 9\pi ;; 9\pi
+A = πr² = 9π ≈ 28.27 ;; 28.27
+A = πr² = 9π ≈ 28.27 ;; 9π
+$9\pi \approx 28.27$ ;; 9\pi
+x \approx 3.14 ;; 3.14
+$x \approx 3.14$ ;; 3.14
+The value is approximately 3.14. ;; 3.14
+The value is about $3.14$. ;; 3.14
+It is roughly 20%. ;; 20%
+The total is $1,234.50. ;; 1234.50
+Total: $1,234.50 ;; 1234.5
+The cost was \$12. ;; 12
+She paid $12 for 3 books. ;; 12
+He is 12 years old. ;; 12
+There will be 12 left ;; 12
+The remaining is 12 apples. ;; 12 apples
+Only 12. ;; 12
+Exactly 12 ;; 12
+It equals 12. ;; 12
+n = 12 works ;; 12
+The smallest such n is 12. ;; 12
+The smallest such $n$ is $12$. ;; 12
+The largest prime factor of 36 is 3. ;; 3
+The sum of 5 and 7 is 12. ;; 12
+If x = 3, then y = 12. ;; 12
+Since a = 3 and b = 4, c = 5. ;; 5
+With $a=3$, $b=4$ we get $c=5$. ;; 5
+The roots are $1$ and $2$. ;; 1, 2
+The roots are 1 and 2. ;; 1,2
+The roots are $x = 1, 2$. ;; 1,2
+The roots are $x_1 = 1$ and $x_2 = 2$. ;; 1, 2
+x_1 = 1, x_2 = 2 ;; 1, 2
+The coordinates are $(3, -4)$. ;; (3,-4)
+The coordinates of B are (3, -4). ;; (3, -4)
+The matrix is $\begin{pmatrix}1&0\\0&1\end{pmatrix}$. ;; \begin{bmatrix}1&0\\0&1\end{bmatrix}
+The vector is $\begin{pmatrix}1\\2\\3\end{pmatrix}$. ;; (1,2,3)
+The set is $\{1,2,3\}$. ;; {1,2,3}
+The interval is $[0, 1)$. ;; [0,1)
+The domain is $x \geq 0$. ;; [0,\infty)
+The range is $(-\infty, 3]$. ;; y \le 3
+The solution is $x > 2$. ;; (2,\infty)
+All real numbers except 0. ;; all real numbers except 0
+The triangle is right-angled. ;; right-angled
+The shape is a circle. ;; circle
+It is a circle ;; circle
+circle. ;; Circle
+The colour of the ball is red. ;; red
+Answer: red ;; red
+Answer: Red circle ;; red circle
+The person is John. ;; John
+John ;; john
+The month is March. ;; March
+It is on Monday. ;; Monday
+Monday ;; monday
+The letter is Q. ;; Q
+The answer is "red". ;; red
+The answer is 'red'. ;; red
+The answer is: red. ;; red
+The answer is \text{red}. ;; red
+$\text{red}$ ;; red
+\boxed{red} ;; red
+\boxed{\text{red circle}} ;; red circle
+\boxed{\mathrm{red}} ;; red
+\boxed{ \text{ red } } ;; red
+no ;; No.
+No. There are more. ;; no
+Yes, because 5 > 3. ;; yes
+Yes ;; True
+Answer: Yes ;; yes
+The statement is true. ;; true
+The statement is false. ;; false
+答案：$\frac{1}{2}$ ;; 1/2
+答案:12 ;; 12
+最终答案：12 ;; 12
+因此答案是 $\boxed{12}$ ;; 12
+所以一共有12只鸡。 ;; 12
+小明有12个苹果。 ;; 12
+面积是12平方米 ;; 12 m²
+答：12元。 ;; 12
+解：x=12 ;; 12
+综上，x=12。 ;; 12
+故答案为：12 ;; 12
+故答案为：B. ;; B
+故选B。 ;; B
+应选择B ;; B
+选项B正确 ;; B
+B选项 ;; B
+答案是选项B ;; B
+Donc la réponse est 12. ;; 12
+La réponse finale est 12. ;; 12
+Il lui reste 12 euros. ;; 12
+Il y a donc 12 élèves. ;; 12
+Le prix est de 12 €. ;; 12 €
+El resultado es 12. ;; 12
+En total hay 12 lápices. ;; 12
+Das Ergebnis ist 12. ;; 12
+Das sind 12 Euro. ;; 12
+Er hat noch 12 Äpfel. ;; 12
+Il risultato è 12. ;; 12
+O resultado é 12. ;; 12
+Результат равен 12. ;; 12
+У него 12 яблок. ;; 12
+Таким образом, ответ: 12. ;; 12
+正解は12です ;; 12
+正解はB ;; B
+したがって、答えは12である。 ;; 12
+따라서 답은 12입니다. ;; 12
+따라서 정답은 12 ;; 12
+इसलिए, उत्तर 12 है। ;; 12
+अतः उत्तर B है ;; B
+الإجابة هي 12 ;; 12
+الجواب: 12 ;; 12
+ดังนั้น คำตอบคือ 12 ;; 12
+Vậy đáp án là 12. ;; 12
+Jadi, jawabannya adalah 12. ;; 12
+Sonuç 12'dir. ;; 12
+Wynik to 12. ;; 12
+Het antwoord is dus 12. ;; 12
+""",
     "what stands beside the answer": r"""
 \boxed{12} cm ;; 12 cm
 $x < 5$ is the solution. ;; x<5
@@ -632,6 +763,41 @@ sin(x)^2 + cos(x)^2 ;; 1
 }
 
 NOT_EQUAL = {
+    "sentences": r"""
+She paid $12 for 3 books. ;; 3
+The sum of 5 and 7 is 12. ;; 5
+If x = 3, then y = 12. ;; 3
+The largest prime factor of 36 is 3. ;; 36
+The smallest such n is 12, not 13. ;; 13
+Since a = 3 and b = 4, c = 5. ;; 3
+The roots are 1 and 2. ;; 1
+The shape is not a circle. ;; circle
+The shape is a circle or a square. ;; circle
+The statement is not true. ;; true
+The statement is false. ;; true
+It is untrue ;; true
+所以答案不是12。 ;; 12
+一共有12只鸡和5只鸭。 ;; 12
+答案不是B，而是C ;; B
+La réponse n'est pas 12. ;; 12
+Il n'y a pas 12 élèves. ;; 12
+Das Ergebnis ist nicht 12. ;; 12
+Результат не равен 12. ;; 12
+答えは12ではない ;; 12
+답은 12가 아닙니다. ;; 12
+उत्तर 12 नहीं है ;; 12
+The domain is $x > 0$. ;; [0,\infty)
+The final answer is $12$. I hope it is correct. ;; 13
+The final answer is 12 or 13. ;; 13
+He is 12 years old and she is 13. ;; 12
+A is 12 and B is 13 ;; 12
+9\pi ;; 9
+28 ;; 9π
+\boxed{red} ;; dark red
+red circle ;; circle
+The colour of the ball is red. ;; blue
+The red ball ;; red
+""",
     "what stands beside the answer": r"""
 \boxed{12} mm ;; 12 cm
 $2(3+4)=74$ cm ;; $2(3+4)=14$ cm
