@@ -76,7 +76,7 @@ _CIRCUMSTANCE = re.compile(
     r"|semanas?|monate?n?|jahre?n?|tage?n?|stunden?|wochen?)\b|\bfor\s\d[\d.,]{0,12}\s[a-z]{2,20}(?=[.\s]{0,3}$)",
     re.IGNORECASE,
 )
-_LABELLED = re.compile(r"(?:[^\W\d_]{2,30}\s?){1,4}[:：]\s{1,3}(\S.*)", re.DOTALL)
+_LABELLED = re.compile(r"(?:[^\W\d_]{2,30}\s){0,3}[^\W\d_]{2,30}\s?[:：]\s{1,3}(\S.*)", re.DOTALL)
 _CUT_WORD = re.compile(r"\s[^\W\d_]{1,20}(?:\.{2,}|…)$")
 _DOUBTED = re.compile(r"(?:n't|not|never)\s(?:think|believe|say|claim|mean)|\bdoubt", re.IGNORECASE)
 _LEAD_IN = re.compile(
