@@ -22,7 +22,8 @@ from filters.curation import Candidates, drop_duplicates, find_contaminated, ope
 from filters.decontaminate import Index
 from filters.reasons import Verdict
 from filters.selection import Key, select
-from filters.verdicts import conclude, judge
+from filters.verdicts import conclude
+from flows.judging import judge_drafts
 from flows.orchestra import hear_termination
 from flows.progress import advance, note
 from flows.verdict_store import VerdictStore
@@ -89,14 +90,16 @@ def _judge_all(recipe: Recipe, root: Path, store: VerdictStore, index: Index | N
     """Judges each draft and stores its verdicts. Returns: the accepted ones that others displace."""
     candidates = Candidates()
     contamination = find_contaminated(index, _problems(root)) if index else None
-    for drafts in _by_problem(root):
-        beyond = next(contamination) if contamination and _is_problem(drafts[0]) else None
-        for draft in drafts:
-            sample = judge(draft, recipe.filters)
+    judged = judge_drafts(root, recipe.filters)
+    for _, rows in groupby(judged, key=lambda row: row[0].problem.index):
+        beyond: Verdict | None = None
+        for position, (draft, verdicts) in enumerate(rows):
+            if contamination and position == 0 and _is_problem(draft):
+                beyond = next(contamination)
             if beyond is not None and draft.failure is None:
-                sample = conclude(draft, (*sample.verdicts, beyond.to_row()))
-            store.write(sample.verdicts)
-            candidates.add(sample)
+                verdicts = (*verdicts, beyond.to_row())
+            store.write(verdicts)
+            candidates.add(conclude(draft, verdicts))
             advance()
     return _displace(recipe, root, candidates)
 

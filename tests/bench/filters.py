@@ -6,8 +6,8 @@ answers     pairs of a prediction and a gold answer from public graders' tests a
 grounding   true and false statements about real pictures; scenes whose truth is known, with planted faults
 dedup       contaminated rows, rows that are none, copies, 100,000 questions against 20,000 items
 
-Real data is read from `--data` and skipped where that is absent. Throughput is of one process. What the project
-promises is checked at the end: a bar that was missed is named, and the exit code is 1.
+Real data is read from `--data` and skipped where that is absent. Throughput is of one process. What is
+promised is checked at the end: a bar that was missed is named, and the exit code is 1.
 """
 
 from __future__ import annotations
