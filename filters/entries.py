@@ -29,7 +29,7 @@ from filters.ngrams import content_words, deciding_words, joined, number_words, 
 from schemas.errors import RowError
 from schemas.records import Draft, Image, Problem, Sample, SourceFault
 
-THUMB_LEVELS = 24  # of re-encoded, resized or bordered copies 97% differ less in every pixel and colour
+THUMB_LEVELS = 24  # of re-encoded, resized or bordered copies 96% differ less in every pixel and colour
 _COMPARED = 4_000  # characters of the content words that two texts are compared by
 MAX_NEAR = 20_000  # characters; a longer question is nearly equal to none, it equals or it does not
 _LONG_WORDS = 20

@@ -19,7 +19,7 @@ from PIL import Image as PillowImage
 from PIL import ImageChops
 from scipy.fft import dctn
 
-from filters.ngrams import expand_ranges
+from filters.pairs import expand_ranges, unique_pairs
 
 NEAR_BITS = 4  # DATA: at 8 bits 82 of 4,639 unrelated pictures are near another one
 FAR_BITS = 16  # of 64; two unrelated pictures differ in about 32
@@ -165,7 +165,7 @@ class NearHashes:
             query, stored = query + start, order[at]
             near = np.bitwise_count(queries[query] ^ self._hashes[stored]) <= self._bits
             found.append(np.stack([query[near], stored[near]], axis=1))
-        return np.unique(np.concatenate(found), axis=0)
+        return unique_pairs(*np.concatenate(found).T)
 
 
 def _bands(hashes: np.ndarray) -> list[np.ndarray]:

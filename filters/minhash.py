@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from filters.ngrams import expand_ranges
+from filters.pairs import expand_ranges, unique_pairs
 
 ROWS = 4  # signatures per band
 BANDS = 16  # proposes a pair of Jaccard similarity 0.5 with probability 0.64, of 0.7 with 0.99
@@ -99,4 +99,4 @@ class Bands:
             end = np.searchsorted(values, keys[:, band], "right")
             query, at = expand_ranges(first, np.where(end - first > most, first, end))
             found.append(np.stack([query, order[at]], axis=1))
-        return np.unique(np.concatenate(found), axis=0)
+        return unique_pairs(*np.concatenate(found).T)

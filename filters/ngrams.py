@@ -18,6 +18,8 @@ from sys import intern
 
 import numpy as np
 
+from filters.pairs import expand_ranges, unique_pairs
+
 NGRAM = 8  # open-r1, scripts/decontaminate.py
 MIN_CONTENT = 3
 # Words that may come and go without another question being asked.
@@ -141,7 +143,7 @@ class NgramTable:
         windows, owners, _ = self._windows(texts)
         windows, owners = _specific(windows, owners, self._content_flags())
         grams, of = _unique_rows(windows)
-        pairs = np.unique(np.stack([of, owners], axis=1), axis=0) if len(of) else np.empty((0, 2), np.int64)
+        pairs = unique_pairs(of, owners)
         spread = np.bincount(pairs[:, 0], minlength=len(grams))
         pairs = pairs[spread[pairs[:, 0]] <= max_texts]
         counts = np.bincount(pairs[:, 0], minlength=len(grams))
@@ -207,13 +209,6 @@ def _hash_rows(rows: np.ndarray) -> np.ndarray:
         hashed = (hashed ^ column.astype(np.uint64)) * np.uint64(0xFF51AFD7ED558CCD)
         hashed ^= hashed >> np.uint64(32)
     return hashed
-
-
-def expand_ranges(first: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Half-open ranges as pairs: the number of the range, and each position in it."""
-    sizes = end - first
-    which = np.repeat(np.arange(len(sizes)), sizes)
-    return which, np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes) + first[which]
 
 
 def _per_pair(queries: np.ndarray, texts: np.ndarray, starts: np.ndarray) -> SharedNgrams:
