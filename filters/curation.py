@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 
-from filters.benchmarks import load_benchmark
 from filters.decontaminate import Index, judge_hits
 from filters.dedup import find_duplicates, judge_duplicate
 from filters.format import count_tokens
 from filters.reasons import Verdict
 from filters.selection import Candidate, Key
-from schemas.config import DecontaminateSettings, DedupSettings
+from schemas.config import DedupSettings
 from schemas.records import Problem, Sample, Status
 
 
@@ -47,18 +45,6 @@ class Candidates:
     def indices(self) -> set[int]:
         """The problems that have an accepted draft."""
         return {candidate.index for candidate in self.rows}
-
-
-def open_index(settings: DecontaminateSettings) -> Index | None:
-    """The items of the benchmarks that a recipe names, None where it names none.
-
-    Raises: SourceError: a benchmark cannot be read. ShardError: the index's file is none.
-    """
-    if settings.index is not None:
-        return Index.load(settings.index, settings)
-    if not settings.benchmarks:
-        return None
-    return Index(chain.from_iterable(map(load_benchmark, settings.benchmarks)), settings)
 
 
 def find_contaminated(index: Index, problems: Iterable[Problem]) -> Iterator[Verdict]:

@@ -6,13 +6,13 @@ An entry holds no picture, only its prints: about 1 kB for the words and 6 kB fo
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from io import BytesIO
-from itertools import islice
 from typing import Any
 
 from rapidfuzz import fuzz
@@ -36,6 +36,7 @@ _LONG_WORDS = 20
 _TYPO_LETTERS = 5  # a shorter word with another letter is another word: red, bed
 _TYPO_RATIO = 85.0
 _PART = 32  # records per task: starting one costs as much as reading a question
+_PART_BYTES = 8 * 2**20  # of pictures per task
 _THREADS = min(4, os.cpu_count() or 1)  # Pillow decodes outside the interpreter's lock
 
 
@@ -95,17 +96,41 @@ class Pictures(StrEnum):
     UNKNOWN = "unknown"
 
 
-def make_entries(records: Iterable[Record], batch_rows: int = 1024) -> Iterator[Entry]:
-    """The entries of records, in order; `batch_rows` of them are held with their pictures at one time.
+def make_entries(records: Iterable[Record]) -> Iterator[Entry]:
+    """The entries of records, in order; of the records, at most some hundred are held with their pictures.
 
     Raises: RowError: a mapping that is no row of a benchmark, with its position.
     """
     source = enumerate(records)
+    ahead: deque[Future[list[Entry]]] = deque()
     with ThreadPoolExecutor(_THREADS) as pool:
-        while batch := list(islice(source, batch_rows)):
-            parts = [batch[start : start + _PART] for start in range(0, len(batch), _PART)]
-            for entries in pool.map(_make_part, parts):
-                yield from entries
+        while part := _take(source):
+            ahead.append(pool.submit(_make_part, part))
+            if len(ahead) > _THREADS:
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
+
+
+def _take(source: Iterator[tuple[int, Record]]) -> list[tuple[int, Record]]:
+    """The records of one task: `_PART`, or fewer where their pictures are large."""
+    part: list[tuple[int, Record]] = []
+    nbytes = 0
+    for position, record in source:
+        part.append((position, record))
+        nbytes += _picture_bytes(record)
+        if len(part) == _PART or nbytes >= _PART_BYTES:
+            break
+    return part
+
+
+def _picture_bytes(record: Record) -> int:
+    """Of a problem's pictures; a benchmark's item counts none, and its pictures are small."""
+    if isinstance(record, Sample):
+        record = record.draft
+    if isinstance(record, Draft):
+        record = record.problem
+    return sum(len(image.bytes) for image in record.images) if isinstance(record, Problem) else 0
 
 
 def _make_part(part: Sequence[tuple[int, Record]]) -> list[Entry]:

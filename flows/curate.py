@@ -18,7 +18,8 @@ from typing import Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from filters.curation import Candidates, drop_duplicates, find_contaminated, open_index
+from filters.benchmarks import open_index
+from filters.curation import Candidates, drop_duplicates, find_contaminated
 from filters.decontaminate import Index
 from filters.reasons import Verdict
 from filters.selection import Key, select
