@@ -378,6 +378,11 @@ class FilterSettings(Settings):
     )
     evidence: EvidenceThresholds = EvidenceThresholds()
 
+    @property
+    def before_evidence(self) -> FilterSettings:
+        """What a draft is judged by while it is sampled: its evidence is gathered afterwards."""
+        return self.model_copy(update={"evidence": EvidenceThresholds()})
+
 
 class SelectSettings(Settings):
     """Which of the accepted drafts make the dataset (filters/selection.py). None: no limit."""
@@ -514,6 +519,7 @@ class Recipe(Settings):
         """
         judged = self.samples.judged if with_filters is None else with_filters
         data = self.model_dump(mode="json", exclude=_AFTERWARDS)
+        data["filters"].pop("evidence")
         if not judged:
             data.pop("filters")
         data["evidence"] = {name: data["evidence"][name] for name in self.evidence.asked}
