@@ -150,10 +150,37 @@ def test_a_verdict_is_the_same_twice_and_for_equals_both_ways() -> None:
             assert check(mine, ours) == check(mine, ours) == "equal", (mine, ours)
 
 
-PIECES = (
-    "1 2 0 . , ; : = < > ( ) [ ] { } $ x y A B / * ^ _ - + ± ∞ ∪ ½ ² √ ° % € & ! | ' \" ~ ≈ ： １ # ... cm m h PM and or to is"
-    " third half March yes no None answer: 答案是 或 。 because if since not <answer> </answer> <|im_end|> 1,000 2005 e3 0.(3) **"
-).split()
+PIECES = list("120.,;:=<>()[]{}$xyAB/*^_-+±∞∪½²√°%€&!|'\"~≈：１# 。或")
+PIECES += [
+    "cm",
+    "m",
+    "h",
+    "PM",
+    " and ",
+    " or ",
+    "to",
+    " is ",
+    "third",
+    "half",
+    "March",
+    "yes",
+    "no",
+    "None",
+    "2005",
+]
+PIECES += [
+    "answer: ",
+    "答案是",
+    "because ",
+    "if ",
+    "since ",
+    "not ",
+    "<answer>",
+    "</answer>",
+    "<|im_end|>",
+    "1,000",
+]
+PIECES += ["...", "e3", "0.(3)", "**"]
 PIECES += [
     r"\frac",
     r"\sqrt",
