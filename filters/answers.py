@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from filters.algebra import compare_algebraically, compare_algebraically_async
 from filters.choices import bare_letter, gold_options, letter_of, named_options
-from filters.compare import compare_plain, compare_truth, is_algebraic, is_truth
+from filters.compare import compare_plain, compare_truth, is_algebraic, is_truth, results
 from filters.extract import extract_answer, final_answer, strip_template
 from filters.normalize import MAX_ANSWER, canonicalise, fold
 from filters.prose import is_negated
@@ -189,7 +189,7 @@ def _decide_answer(plain: str, wanted: str, precision: int | None) -> Equality |
     if max(len(plain), len(wanted)) > MAX_FORMULA or not (is_algebraic(plain) and is_algebraic(wanted)):
         return "undecided"
     explosive = _EXPLOSIVE.search(plain) or _EXPLOSIVE.search(wanted)
-    return "undecided" if explosive else Formulas(plain, wanted)
+    return "undecided" if explosive else Formulas(results(plain)[0], results(wanted)[0])
 
 
 def _compare_letter(said: str, letter: str) -> Equality:

@@ -42,6 +42,7 @@ _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|pm|mp)(?![A-Za-z])")
 _DANGLING = re.compile(r"[-+*/^=<>]\s*$|^\s*[*/^=]")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d{1,30},\d{1,30}")
 _PLAIN_WORDS = re.compile(r"[^\W\d_]+(?:[\s'&-]+[^\W\d_]+)*")
+_COMMAND = re.compile(r"\\(?:[A-Za-z]{1,20}|.)")
 _SYMBOL = re.compile(r"\\[A-Za-z]{2,20}")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _ORDINAL = re.compile(r"(\d{1,9})(?:st|nd|rd|th)")
@@ -253,24 +254,31 @@ def _compare_labels(prediction: str, gold: str, precision: int | None) -> Equali
 
 def _compare_last_side(prediction: str, gold: str, precision: int | None) -> Equality | None:
     """A calculation ends on its result: `3+4 = 7` and `x = 3+4 = 7` say 7."""
-    results, wanted = _results(prediction), _results(gold)
-    if results == [prediction] and wanted == [gold]:
+    said, wanted = results(prediction), results(gold)
+    if said == [prediction] and wanted == [gold]:
         return None
     verdicts = set()
-    for result in results:
+    for result in said:
         mine, ours = parse_quantity(result), parse_quantity(wanted[0])
         verdicts.add(compare_quantities(mine, ours, precision) if mine and ours else None)
     return "equal" if "equal" in verdicts else None if None in verdicts else "different"
 
 
-def _results(text: str) -> list[str]:
-    """The last side of a calculation, exact and then rounded; the text itself where it is none."""
+def results(text: str) -> list[str]:
+    """The last side of a calculation, exact and then rounded; the text itself where it is none.
+
+    A calculation begins with a constant (`\\binom{6}{2} = 15`), or has more sides than an equation.
+    """
     exact, about, rounded = text.partition(r"\approx")
     sides = exact.split("=")
-    constant = parse_quantity(sides[0].replace(r"\$", "")) is not None
+    constant = _is_constant(sides[0]) and (_is_constant(sides[-1]) or parse_quantity(sides[-1]) is not None)
     if not (constant or len(sides) > 2) or len(sides) < 2 - bool(about) or has_several(text):
         return [text]
-    return [side.strip() for side in (sides[-1], rounded) if side.strip()]
+    return [side.strip() for side in (sides[-1], rounded) if side.strip()] or [text]
+
+
+def _is_constant(text: str) -> bool:
+    return not re.search(r"[A-Za-z]", _COMMAND.sub("", text))
 
 
 def _compare_words(prediction: str, gold: str) -> Equality | None:

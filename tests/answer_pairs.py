@@ -136,6 +136,8 @@ Het antwoord is dus 12. ;; 12
 """,
     "what stands beside the answer": r"""
 \boxed{12} cm ;; 12 cm
+The number of ways is $\binom{6}{2} = 15$. ;; 15
+$9\pi \approx 28.27$ ;; 28.27
 $x < 5$ is the solution. ;; x<5
 Therefore, $x < 5$ is the solution. ;; (-∞, 5)
 She has 12 cm left. ;; 12 cm
@@ -800,6 +802,9 @@ The red ball ;; red
 """,
     "what stands beside the answer": r"""
 \boxed{12} mm ;; 12 cm
+The number of ways is $\binom{6}{2} = 10$. ;; 15
+The number of ways is $5! = 6$. ;; 120
+3 + 4 = 8 ;; 7
 $2(3+4)=74$ cm ;; $2(3+4)=14$ cm
 $2(3+4)=14$ mm ;; $2(3+4)=14$ cm
 $x < 7$ is the solution. ;; $x < 5$ is the solution.

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 
-from filters.answers import check
+from filters.answers import _decide, check, extract_answer
 from filters.expressions import evaluate
 from filters.intervals import compare_regions
 from filters.lists import compare_lists
@@ -148,3 +148,74 @@ def test_a_verdict_is_the_same_twice_and_for_equals_both_ways() -> None:
         ]
         for mine, ours in itertools.permutations(spellings, 2):
             assert check(mine, ours) == check(mine, ours) == "equal", (mine, ours)
+
+
+PIECES = list("120.,;:=<>()[]{}$xyAB/*^_-+±∞∪½²√°%€&!|'\"~≈：１# 。或")
+PIECES += [
+    "cm",
+    "m",
+    "h",
+    "PM",
+    " and ",
+    " or ",
+    "to",
+    " is ",
+    "third",
+    "half",
+    "March",
+    "yes",
+    "no",
+    "None",
+    "2005",
+]
+PIECES += [
+    "answer: ",
+    "答案是",
+    "because ",
+    "if ",
+    "since ",
+    "not ",
+    "<answer>",
+    "</answer>",
+    "<|im_end|>",
+    "1,000",
+]
+PIECES += ["...", "e3", "0.(3)", "**"]
+PIECES += [
+    r"\frac",
+    r"\sqrt",
+    r"\boxed{",
+    r"\text{",
+    r"\le",
+    r"\approx",
+    r"\in",
+    r"\cup",
+    r"\pi",
+    r"\mathbb{R}",
+    r"\\",
+]
+PIECES += [r"\begin{pmatrix}", r"\end{pmatrix}", "the answer is ", " ", "\n", "\x00", "\ud800", "🙂"]
+
+
+def test_no_text_makes_the_rules_fail() -> None:
+    """Random texts, gold answers and options: always a verdict, never an error."""
+    rng = random.Random(6)
+
+    def draw(most: int) -> str:
+        return "".join(rng.choice(PIECES) for _ in range(rng.randint(0, most)))
+
+    for _ in range(3_000):
+        prediction = draw(14)
+        gold = prediction[: rng.randint(0, 9)] if rng.random() < 0.2 else draw(8)
+        choices = [draw(4) for _ in range(rng.randint(0, 5))]
+        verdict = _decide(prediction, gold, choices, rng.choice([None, 0, 2, -1, 400]))
+        assert not isinstance(verdict, str) or verdict in {"equal", "different", "undecided"}
+        extract_answer(prediction)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold"),
+    [("A =", "5"), ("=", "="), ("5 = ", "= 5"), (r"\approx", "3"), ("3 =", r"\approx 3")],
+)
+def test_half_an_equation_is_no_answer(prediction: str, gold: str) -> None:
+    assert check(prediction, gold) in {"different", "undecided"} or prediction == gold
