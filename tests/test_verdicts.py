@@ -23,7 +23,7 @@ GOOD = f"<think>{THINK}</think><answer>4</answer>"
 
 BUNCHED = (
     "Looking at the image, I see three red bars; let me re-check the left bar in the figure. Wait, it is "
-    f"red, so there are four. {' '.join(f'Then {number} and one makes {number + 1}.' for number in range(1, 12))}"
+    f"red, so there are four. {' '.join(f'{number} and one makes {number + 1}.' for number in range(1, 12))}"
 )
 
 
