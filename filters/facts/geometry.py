@@ -43,7 +43,7 @@ _IN_TERM = re.compile(
 _ON = re.compile(
     rf"\b(?:points?\s)?(?<![A-Za-z])(?P<points>{_POINTS}(?:(?:,\s|,?\sand\s)(?:point\s)?{_POINTS}){{0,11}})\s"
     rf"(?:(?:both|all|each)\s)?(?:lies?|is|are|falls?|sits?)?\s?(?:located\s|lying\s)?(?:on|at)\s(?:the\s)?"
-    rf"(?P<what>circle|⊙|{_LINE_WORD})?\s?(?P<name>{_POINTS}(?:{_POINTS})?)(?![A-Za-z])"
+    rf"(?P<what>circle|⊙|{_LINE_WORD})?\s?(?:(?:with\s)?cent(?:re|er)(?:e?d)?\s(?:at\s)?)?(?P<name>{_POINTS}(?:{_POINTS})?)(?![A-Za-z])"
 )
 _RELATED = re.compile(
     rf"(?<![A-Za-z])(?P<one>{_POINTS}{_POINTS})\s{{0,2}}(?:(?:is|are)\s)?"

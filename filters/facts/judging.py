@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from filters.facts import assertions, geometry, labels, readings, tables, things, words
+from filters.facts import assertions, cells, geometry, labels, readings, tables, things, words
 from filters.facts.values import Judgement
 
 MAX_DESCRIPTION = 100_000  # characters of a description that are read
 MAX_CLAIM = 2_000
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")  # of JSON, in names that are compared as they stand
 _KEPT = 8  # descriptions in memory: all claims of a trace are about one
 
 
@@ -30,7 +32,7 @@ class Known:
 @lru_cache(maxsize=_KEPT)
 def read_description(description: str) -> Known:
     """The facts of a description; the last few are remembered."""
-    text = description[:MAX_DESCRIPTION]
+    text = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), description[:MAX_DESCRIPTION])
     return Known(
         text,
         geometry.read_figure(text),
@@ -67,9 +69,9 @@ def _judgements(claim: str, known: Known) -> Iterator[Judgement]:
 
 def _judge_formal(claim: str, known: Known) -> Iterator[Judgement]:
     """Judgements of a cell, of geometry, or of a clock: of the first kind that the claim is."""
-    cell = tables.read_cell_claim(claim)
-    verdict = tables.judge_cell(cell, known.tables, known.text) if cell else "unknown"
-    if verdict != "unknown":
+    cell = cells.read_cell_claim(claim)
+    verdict = cells.judge_cell(cell, known.tables, known.text) if cell else "unknown"
+    if verdict != "unknown" or (cell and cell.quoted):
         yield verdict
         return
     figure = geometry.read_figure(claim)
@@ -92,6 +94,6 @@ def _judge_prose(claim: str, known: Known, doubted: bool) -> Iterator[Judgement]
     found = tuple(assertions.judge_scene(readings.without_lists(claim), known.things))
     yield from found
     if not found and not quoted:
-        loose = tables.judge_loose(claim, known.tables)
+        loose = cells.judge_loose(claim, known.tables)
         if loose != "unknown":
             yield loose

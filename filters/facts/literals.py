@@ -17,6 +17,11 @@ _TOKEN = re.compile(
     r"\"(?:[^\"\\\n]|\\.){0,20000}\"|(?<!\w)'(?:[^'\\\n]|\\.|(?<=\w)'(?=\w)){0,400}'(?!\w)"
     r"|[-+]?\d{1,15}(?:\.\d{1,15})?(?!\w)|[\[\](){},:\n;]|[^\s\[\](){},:;\"']{1,200}|[\"']"
 )
+_DASHED = re.compile(
+    r"^[ \t]{0,20}(?P<key>[^\n:]{1,60}):[ \t]{0,4}\n(?P<list>(?:[ \t]{0,20}-[^\n]{0,200}(?:\n|\Z)){2,500})",
+    re.M,
+)
+_DASH = re.compile(r"^[ \t]*-[ \t]*")
 _CLOSING = {"]": "[", ")": "(", "}": "{"}
 
 
@@ -71,6 +76,18 @@ def find_listings(text: str) -> list[Listing]:
         else:
             words = [] if token in "\n;" else [*words[-11:], unquote(token)]
     return found
+
+
+def find_dashed(text: str) -> list[Listing]:
+    """Lists with one value a line, each after a dash, under a line that ends in a colon."""
+    return [
+        Listing(
+            match["key"].strip(),
+            tuple(_DASH.sub("", line).strip() for line in match["list"].splitlines()),
+            -1,
+        )
+        for match in _DASHED.finditer(text)
+    ]
 
 
 def find_texts(text: str) -> Iterator[str]:

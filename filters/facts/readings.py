@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from filters.facts.literals import find_listings
+from filters.facts.literals import find_dashed, find_listings
 from filters.facts.values import ORDINALS, Judgement, fold, number_of, same_name
 
 When = Literal["start", "end", "other", ""]
@@ -26,8 +26,8 @@ _WHEN: dict[When, re.Pattern[str]] = {
     ),
 }
 _OF_TIME = (
-    r"(?<![A-Za-z])(?P<who>[A-Za-z_ ]{{0,40}}?)[ _]?{unit}s?[\"']?"
-    r"(?:\s(?:hand\s)?(?:is|at|points\sto|shows))?\s?[:=]?\s?[\"']?(?P<value>\d{{1,2}})(?!\d)"
+    r"(?<![A-Za-z])(?P<who>[A-Za-z_ ]{{0,40}}?)[ _]?{unit}s?(?:\shand)?[\"']?"
+    r"(?:\s(?:is|at|points\sto|shows))?\s?[:=]?\s?[\"']?(?P<value>\d{{1,2}})(?!\d)"
 )
 _HOUR = re.compile(_OF_TIME.format(unit="hour"), re.IGNORECASE)
 _MINUTE = re.compile(_OF_TIME.format(unit="minute"), re.IGNORECASE)
@@ -95,9 +95,8 @@ def judge_time(claim: str, known: Sequence[ClockTime]) -> Judgement | None:
 
 def read_sequences(text: str) -> list[Listed]:
     """Lists in a text, bracketed or told, with what they are lists of."""
-    found = [
-        _sequence(listing.key, listing.values) for listing in find_listings(text) if len(listing.values) > 1
-    ]
+    listings = (*find_listings(text), *find_dashed(text))
+    found = [_sequence(listing.key, listing.values) for listing in listings if len(listing.values) > 1]
     for match in _LIST.finditer(text):
         before = re.split(r"[\n.;\]]", text[max(0, match.start() - _BEFORE) : match.start()])[-1]
         after = re.split(r"[\n.;,\[]", text[match.end() : match.end() + 20])[0]

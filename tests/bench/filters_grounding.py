@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -50,6 +51,8 @@ RENDERINGS: Mapping[str, Callable[[str, Scene], str]] = {
     "python": lambda _, scene: str(scene),
     "markdown": lambda _, scene: _markdown(scene),
     "records": lambda _, scene: _records(scene),
+    "sentences": lambda _, scene: _sentences(scene),
+    "comma-separated": lambda _, scene: _comma_separated(scene),
 }
 
 
@@ -153,6 +156,28 @@ def _records(scene: Scene) -> str:
         "; ".join(f"{name.strip()}: {cell}" for name, cell in zip(columns, row, strict=True)) for row in rows
     )
     return "\n".join(f"Row {number}: {row}" for number, row in enumerate(pairs, start=1))
+
+
+def _sentences(scene: Scene) -> str:
+    """Tables cell by cell, all else as `key = value` on one line."""
+    if "table_for_pd" not in scene:
+        return "; ".join(f"{key} = {value}" for key, value in scene.items())
+    (_, keys), *columns = scene["table_for_pd"].items()
+    cells = ((name, key, column[row]) for row, key in enumerate(keys) for name, column in columns)
+    return "\n".join(f"The {name.strip()} of {key} is {value}." for name, key, value in cells)
+
+
+def _comma_separated(scene: Scene) -> str:
+    """Tables as CSV, all else as lists under their keys, a line for each value."""
+    text = io.StringIO()
+    if "table_for_pd" in scene:
+        columns = scene["table_for_pd"]
+        csv.writer(text).writerows([tuple(columns), *zip(*columns.values(), strict=True)])
+        return text.getvalue()
+    for key, value in scene.items():
+        entries = "".join(f"\n  - {entry}" for entry in value) if isinstance(value, list) else f" {value}"
+        text.write(f"{key}:{entries}\n")
+    return text.getvalue()
 
 
 # ------------------------------------------------------------------------------------ the embedded teacher
