@@ -73,7 +73,7 @@ def find_listings(text: str) -> list[Listing]:
             words = words if stack else []
         elif stack:
             _put(stack[-1], token)
-        else:
+        elif token != ":":
             words = [] if token in "\n;" else [*words[-11:], unquote(token)]
     return found
 

@@ -83,10 +83,10 @@ def same_value(claimed: str, known: str) -> Judgement:
 
 def same_cell(claimed: str, known: str) -> bool:
     """True where two table cells say the same: equal texts, or equal numbers of one kind."""
+    if ("%" in claimed) != ("%" in known):
+        return False
     one, other = _canonical(claimed), _canonical(known)
-    if one == other or (one in _EMPTY and other in _EMPTY):
-        return True
-    return same_number(claimed, known) and ("%" in one) == ("%" in other)
+    return one == other or (one in _EMPTY and other in _EMPTY) or same_number(claimed, known)
 
 
 def same_name(one: str, other: str) -> bool:
