@@ -14,7 +14,8 @@ import pytest
 from filters.descriptions import render_json, render_lines, render_rows, render_scene
 from filters.facts.values import Judgement
 from filters.grounding import check_claim
-from tests.bench.filters_grounding import RENDERINGS, measure_claims, read_scenes
+from tests.bench.filters_grounding import measure_claims, read_scenes
+from tests.bench.scene_renderings import RENDERINGS
 from tests.conftest import SHARED_DATA
 
 needs_data = pytest.mark.skipif(

@@ -16,8 +16,9 @@ from filters.facts.tables import read_tables
 from filters.facts.values import Judgement, number_of, same_cell, same_name, same_value
 from filters.facts.words import find_mentions
 from filters.grounding import check_claim
-from tests.bench.filters_grounding import CHANGES, FAULTS, make_drafts, measure_scenes
+from tests.bench.filters_grounding import make_drafts, measure_scenes
 from tests.bench.scene_truth import says_wrong
+from tests.bench.trace_faults import CHANGES, FAULTS
 
 
 @pytest.mark.parametrize(

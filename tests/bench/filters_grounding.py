@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -20,7 +19,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -29,31 +28,19 @@ from typing import Any
 from PIL import Image
 
 from filters.claims import find_claims
-from filters.descriptions import Scene, render_json, render_lines, render_rows, render_scene
-from filters.format import think_part
+from filters.descriptions import Scene, render_scene
 from filters.grounding import check_claim
 from filters.verdicts import FILTERS
 from schemas.config import EvidenceThresholds, FilterSettings, ScenesSource
 from schemas.records import ClaimVerdict, Draft, Evidence, Problem, choice_letter
 from synth.embedded import Refusal, anchor, describe, reason
 from synth.scenes import draw_problems
+from tests.bench.scene_renderings import RENDERINGS
 from tests.bench.scene_truth import says_wrong
+from tests.bench.trace_faults import CHANGES, FAULTS
 
 SCENES = 200
 SEEDS = {0: "scenes", 1: "scenes, held out"}  # the rules were written with the traces of seed 0 in view
-SHAPES = ["circle", "square", "triangle", "star", "cross", "hexagon", "diamond"]
-COLOURS = ["red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown"]
-RENDERINGS: Mapping[str, Callable[[str, Scene], str]] = {
-    "prose": render_scene,
-    "json": lambda _, scene: render_json(scene),
-    "key-value lines": lambda _, scene: render_lines(scene),
-    "own notation": lambda _, scene: render_rows(scene),
-    "python": lambda _, scene: str(scene),
-    "markdown": lambda _, scene: _markdown(scene),
-    "records": lambda _, scene: _records(scene),
-    "sentences": lambda _, scene: _sentences(scene),
-    "comma-separated": lambda _, scene: _comma_separated(scene),
-}
 
 
 def measure(data: Path) -> Iterator[dict[str, Any]]:
@@ -136,50 +123,6 @@ def _score(
     }
 
 
-def _markdown(scene: Scene) -> str:
-    if "table_for_pd" not in scene:
-        return "; ".join(scene.get("diagram_logic_form", ())) or ", ".join(
-            f"{k}={v}" for k, v in scene.items()
-        )
-    columns = scene["table_for_pd"]
-    rows = [tuple(columns), ("---",) * len(columns), *zip(*columns.values(), strict=True)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _records(scene: Scene) -> str:
-    """Tables row by row as `name: value` pairs, all else as one sentence."""
-    if "table_for_pd" not in scene:
-        return ". ".join(f"{key.replace('_', ' ')} is {value}" for key, value in scene.items()) + "."
-    columns = scene["table_for_pd"]
-    rows = zip(*columns.values(), strict=True)
-    pairs = (
-        "; ".join(f"{name.strip()}: {cell}" for name, cell in zip(columns, row, strict=True)) for row in rows
-    )
-    return "\n".join(f"Row {number}: {row}" for number, row in enumerate(pairs, start=1))
-
-
-def _sentences(scene: Scene) -> str:
-    """Tables cell by cell, all else as `key = value` on one line."""
-    if "table_for_pd" not in scene:
-        return "; ".join(f"{key} = {value}" for key, value in scene.items())
-    (_, keys), *columns = scene["table_for_pd"].items()
-    cells = ((name, key, column[row]) for row, key in enumerate(keys) for name, column in columns)
-    return "\n".join(f"The {name.strip()} of {key} is {value}." for name, key, value in cells)
-
-
-def _comma_separated(scene: Scene) -> str:
-    """Tables as CSV, all else as lists under their keys, a line for each value."""
-    text = io.StringIO()
-    if "table_for_pd" in scene:
-        columns = scene["table_for_pd"]
-        csv.writer(text).writerows([tuple(columns), *zip(*columns.values(), strict=True)])
-        return text.getvalue()
-    for key, value in scene.items():
-        entries = "".join(f"\n  - {entry}" for entry in value) if isinstance(value, list) else f" {value}"
-        text.write(f"{key}:{entries}\n")
-    return text.getvalue()
-
-
 # ------------------------------------------------------------------------------------ the embedded teacher
 
 
@@ -258,122 +201,3 @@ def _found(name: str, source: str, drafts: Sequence[Draft], wrong: Sequence[bool
         "recall": round(hits / sum(wrong), 4) if sum(wrong) else None,
         "traces_per_s": round(len(drafts) / seconds),
     }
-
-
-# ------------------------------------------------------------------------------------ one wrong statement
-
-
-def _change_word(draft: Draft, rng: random.Random, words: Sequence[str], absent: bool) -> Draft | None:
-    """The trace with one of some words, in a claim that is sure of itself, replaced by another of them.
-
-    Args:
-        absent: the other word is one that the description does not have.
-    """
-    free = [word for word in words if not (absent and re.search(rf"\b{word}", draft.description))]
-    for claim in _sure_claims(draft, rng):
-        found = re.search(rf"\b(?:{'|'.join(words)})\b", claim)
-        other = rng.choice(free) if free else None
-        if found and other and other != found[0]:
-            return _replaced(draft, claim, claim[: found.start()] + other + claim[found.end() :])
-    return None
-
-
-def _change_number(draft: Draft, rng: random.Random) -> Draft | None:
-    """One read value off by more than any rounding."""
-    for claim in _sure_claims(draft, rng):
-        found = re.search(r"\b\d+\.\d+\b", claim)
-        if found:
-            value = f"{float(found[0]) + rng.choice((1.31, 2.47, 3.83)):.2f}"
-            if value not in draft.description:
-                return _replaced(draft, claim, claim[: found.start()] + value + claim[found.end() :])
-    return None
-
-
-def _change_place(draft: Draft, rng: random.Random) -> Draft | None:
-    """A shape of which there is one, on the other side of the picture."""
-    turned = {"left": "right", "right": "left", "upper": "lower", "lower": "upper"}
-    for claim in _sure_claims(draft, rng):
-        named = re.search(r"\b([a-z]+ [a-z]+) at the (?:(upper|lower|middle) )?(left|right)\b", claim)
-        if named and len(re.findall(rf"is an? {named[1]} at the", draft.description)) == 1:
-            side = claim[named.start(3) : named.end(3)]
-            return _replaced(draft, claim, claim[: named.start(3)] + turned[side] + claim[named.end(3) :])
-    return None
-
-
-def _sure_claims(draft: Draft, rng: random.Random) -> list[str]:
-    unsure = (
-        *("glance", "seemed", "looked like", "should", "answer", "choice", "option", "have to", "rule"),
-        *("Put into", "There is no ", "result", "task", "I need", "other way round"),
-    )
-    claims = [claim for claim in find_claims(draft) if not any(word in claim for word in unsure)]
-    rng.shuffle(claims)
-    return claims
-
-
-def _replaced(draft: Draft, claim: str, other: str) -> Draft | None:
-    """The draft with a claim said otherwise, where the claim stands in it as it is."""
-    trace = draft.trace.replace(claim, other, 1)
-    return replace(draft, trace=trace) if trace != draft.trace else None
-
-
-CHANGES: Mapping[str, Callable[[Draft, random.Random], Draft | None]] = {
-    "colour": lambda draft, rng: _change_word(draft, rng, COLOURS, absent=True),
-    "shape": lambda draft, rng: _change_word(draft, rng, SHAPES, absent=True),
-    "number": _change_number,
-    "place": _change_place,
-}
-
-
-# ------------------------------------------------------------------------------------ other faults
-
-
-def _inserted(draft: Draft, sentence: str) -> str:
-    return draft.trace.replace("\n</think>", f" {sentence}\n</think>", 1)
-
-
-def _without_looks(draft: Draft) -> str:
-    """The chain with all its looks at the image put at its start."""
-    think = think_part(draft.trace, len(draft.trace))
-    looks = re.findall(r"(?:Looking (?:back|again) at|Let me re-check|I look at) [^:]{1,80}: ", think)
-    bare = think
-    for look in looks:
-        bare = bare.replace(look, "")
-    bare = (
-        bare.replace("in the image", "there")
-        .replace("at the image", "again")
-        .replace("the image shows", "I have")
-    )
-    return draft.trace.replace(think, " ".join(look.rstrip(": ") + "." for look in looks) + " " + bare, 1)
-
-
-def _hollow(draft: Draft) -> str:
-    """The chain with assurances in the place of its checks."""
-    answer = draft.trace.rsplit("<answer>", 1)[-1]
-    return (
-        "<think>Let me work this out. In the image I see what is asked for. Wait, let me double-check. Yes, "
-        "everything looks right. Looking back at the image again, let me verify my reasoning once more. The "
-        f"answer holds, and I am confident that it is correct.</think><answer>{answer}"
-    )
-
-
-FAULTS: Mapping[str, tuple[Sequence[str], Callable[[Draft], str]]] = {
-    "a description named": (
-        ["anchors"],
-        lambda draft: _inserted(draft, "The description says that this is all."),
-    ),
-    "looks at its start only": (["anchors"], _without_looks),
-    "hollow checks": (["reflection"], _hollow),
-    "a loop": (["repetition"], lambda draft: _inserted(draft, "So it is as I said before. " * 12)),
-    "another script": (
-        ["language"],
-        lambda draft: _inserted(draft, "所以答案应该是这个数字，我再检查一遍图中的每个形状。" * 4),
-    ),
-    "prompt text": (
-        ["prompt"],
-        lambda draft: _inserted(draft, "Write the answer alone between <answer> and </answer>."),
-    ),
-    "two final answers": (
-        ["final_answers"],
-        lambda draft: _inserted(draft, "\nFinal answer: 3\nNo.\nFinal answer: 4\n"),
-    ),
-}
