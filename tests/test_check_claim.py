@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import time
 from collections import Counter
@@ -14,9 +15,12 @@ import pytest
 from filters.descriptions import render_json, render_lines, render_rows, render_scene
 from filters.facts.values import Judgement
 from filters.grounding import check_claim
+from filters.verdicts import run_filters
+from schemas.config import FilterSettings
 from tests.bench.filters_grounding import measure_claims, read_scenes
 from tests.bench.scene_renderings import RENDERINGS
 from tests.conftest import SHARED_DATA
+from tests.rows import draft
 
 needs_data = pytest.mark.skipif(
     not (SHARED_DATA / "grounding_claims.jsonl").exists(),
@@ -288,3 +292,95 @@ def test_judging_is_the_same_every_time() -> None:
     claims = [claim for *_, claim, _ in STATED]
     first = [check_claim(claim, CHART + SHAPES) for claim in claims]
     assert first == [check_claim(claim, CHART + SHAPES) for claim in claims]
+
+
+ATOMS = [
+    *(
+        "row ",
+        "column ",
+        "1",
+        "3.5",
+        "1,000",
+        ", ",
+        ": ",
+        "; ",
+        ". ",
+        "? ",
+        "|",
+        "\n",
+        "\r",
+        "\t",
+        "\v",
+        "\x85",
+    ),
+    *(
+        '"',
+        "'",
+        "“",
+        "[",
+        "]",
+        "{",
+        "}",
+        "(",
+        ")",
+        "=",
+        "-",
+        "%",
+        "$",
+        "*",
+        "\\u00b0",
+        "\\n",
+        "\x00",
+        "\ud800",
+    ),
+    *(
+        "is ",
+        "the ",
+        "red ",
+        "bar ",
+        "circle ",
+        "AB",
+        "ABC",
+        "angle ",
+        "Point ",
+        "lies on ",
+        "line ",
+        "of ",
+        "not ",
+    ),
+    *(
+        "value for ",
+        "about ",
+        "there are ",
+        "three ",
+        "Equals(",
+        "LengthOf(",
+        "Line(",
+        "hour ",
+        "minute ",
+        "7:30",
+    ),
+    *(
+        "start ",
+        "reads ",
+        "first ",
+        "Column 1",
+        "图",
+        "<think>",
+        "<answer>",
+        "wait ",
+        "let me check ",
+        "\\boxed{",
+    ),
+]
+
+
+def test_no_text_is_too_odd() -> None:
+    rng = random.Random(11)
+    for number in range(1_000):
+        claim = "".join(rng.choices(ATOMS, k=rng.randint(1, 25)))
+        description = "".join(rng.choices(ATOMS, k=rng.randint(1, 80)))
+        assert check_claim(claim, description) in ("supported", "contradicted", "unknown")
+        if number % 10 == 0:
+            made = draft(trace=claim + description, description=description)
+            assert all(0 <= verdict.score <= 1 for verdict in run_filters(made, FilterSettings()))
