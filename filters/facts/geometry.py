@@ -1,7 +1,7 @@
 """Facts of geometry figures: lengths, angles, incidences, relations, polygons; logic forms and prose.
 
 Names are sets of points: line AB is line BA, and angle ABC is angle CBA. A logic form is what Geometry3K
-annotates, e.g. `Equals(LengthOf(Line(B, C)), 16)`.
+annotates, e.g. `Equals(LengthOf(Line(P, Q)), 7)`.
 """
 
 from __future__ import annotations
