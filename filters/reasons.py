@@ -50,7 +50,7 @@ class Verdict:
     """One filter's judgement of one draft.
 
     Attributes:
-        filter: the filter's name in `filters.verdicts.FILTERS`.
+        filter: the filter's name in `filters.verdicts.FILTERS`, or `grounding` for `grounding.check_trace`.
         reason: None exactly where `keep` is true.
         score: in [0, 1], higher is better; each filter documents its scale.
         detail: one line for people: what was found, and where.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import time
 from collections import Counter
@@ -14,9 +15,12 @@ import pytest
 from filters.descriptions import render_json, render_lines, render_rows, render_scene
 from filters.facts.values import Judgement
 from filters.grounding import check_claim
+from filters.verdicts import run_filters
+from schemas.config import FilterSettings
 from tests.bench.filters_grounding import measure_claims, read_scenes
 from tests.bench.scene_renderings import RENDERINGS
 from tests.conftest import SHARED_DATA
+from tests.rows import draft
 
 needs_data = pytest.mark.skipif(
     not (SHARED_DATA / "grounding_claims.jsonl").exists(),
@@ -36,7 +40,7 @@ TRIANGLE = (
     "The figure is a triangle ABC. Point D lies on side BC. AB = 5 cm, AC = 8, and angle BAC is 60°. AD is "
     "perpendicular to BC. Points A and B lie on circle O. The length of side BC is marked as x + 3."
 )
-SCORES = 'A table with two columns, "Name" and "Score".\nAmanda | 117\nSam | 236\nIrma | 144'
+SCORES = 'A table with two columns, "Name" and "Score".\nOlga | 58\nPiet | 91\nUma | 73'
 STREET = (
     "The table lists prices: apples cost $1.20 per kilogram, pears cost $2.50 per kilogram. The clock on the "
     'wall shows 3:45. A man in a blue shirt holds a sign reading "STOP".'
@@ -108,12 +112,12 @@ ELEMENT = (
         (TRIANGLE, "AB + AC = 13", "unknown"),
         (TRIANGLE, "2·AB = 10", "unknown"),
         (TRIANGLE, "Side AC is 9.", "contradicted"),
-        (SCORES, "Sam scored 236.", "supported"),
-        (SCORES, "Sam's score is 144.", "contradicted"),
-        (SCORES, 'In the table, the "Score" value for Irma is 144', "supported"),
-        (SCORES, 'In the table, the "Score" value for Irma is 117', "contradicted"),
-        (SCORES, "Sam scored 92 more than Irma.", "unknown"),
-        (SCORES, "Sam and Irma scored 380 in all.", "unknown"),
+        (SCORES, "Piet scored 91.", "supported"),
+        (SCORES, "Piet's score is 73.", "contradicted"),
+        (SCORES, 'In the table, the "Score" value for Uma is 73', "supported"),
+        (SCORES, 'In the table, the "Score" value for Uma is 58', "contradicted"),
+        (SCORES, "Piet scored 18 more than Uma.", "unknown"),
+        (SCORES, "Piet and Uma scored 164 in all.", "unknown"),
         (STREET, "Pears cost $2.50 per kilogram.", "supported"),
         (STREET, "The clock shows 3:45.", "supported"),
         (STREET, "The clock shows 4:45.", "contradicted"),
@@ -141,7 +145,7 @@ def test_prose(description: str, claim: str, expected: Judgement) -> None:
 
 FORMS = {
     "diagram_logic_form": [
-        "Equals(LengthOf(Line(B, C)), 16)",
+        "Equals(LengthOf(Line(B, C)), 11)",
         "Equals(MeasureOf(Angle(C, B, A)), 2x-8)",
         "Equals(MeasureOf(Angle(B, A, C)), MeasureOf(Angle(B, D, C)))",
         "PointLiesOnLine(D, Line(B, C))",
@@ -159,8 +163,8 @@ TABLE = {
 CLOCK = {"current_hour": 3, "current_minute": 7, "subtract_hour": 1, "subtract_minute": 40}
 JUGS = {"capacities": [9, 4, 2], "start": [8, 0, 1], "end": [4, 4, 1], "steps": [[8, 0, 1], [4, 4, 1]]}
 STATED = [
-    ("geometry3k", FORMS, "CB = 16", True),
-    ("geometry3k", FORMS, "BC = 18", False),
+    ("geometry3k", FORMS, "CB = 11", True),
+    ("geometry3k", FORMS, "BC = 13", False),
     ("geometry3k", FORMS, "angle ABC = 2x-8 degrees", True),
     ("geometry3k", FORMS, "angle BDC = angle CAB", False),  # the forms give it the other way round: unknown
     ("geometry3k", FORMS, "angle BAC = MeasureOf(Angle(B, D, C)) degrees", True),
@@ -197,12 +201,12 @@ def test_every_rendering_of_an_annotation_is_read(
 
 
 def test_a_table_without_a_header_has_numbered_columns() -> None:
-    text = "rye rolls | $5 per kilogram\nbuns | $4 per kilogram"
-    assert check_claim('In the table, the "Column 2" value for buns is $4/kilogram', text) == "supported"
+    text = "oat bread | $3 per kilogram\nplums | $8 per kilogram"
+    assert check_claim('In the table, the "Column 2" value for plums is $8/kilogram', text) == "supported"
     assert (
-        check_claim('In the table, the "Column 2" value for buns is $5 per kilogram', text) == "contradicted"
+        check_claim('In the table, the "Column 2" value for plums is $3 per kilogram', text) == "contradicted"
     )
-    assert check_claim('In the table, the "Column 3" value for buns is $5 per kilogram', text) == "unknown"
+    assert check_claim('In the table, the "Column 3" value for plums is $3 per kilogram', text) == "unknown"
 
 
 def test_rounding_is_the_claims_own() -> None:
@@ -288,3 +292,95 @@ def test_judging_is_the_same_every_time() -> None:
     claims = [claim for *_, claim, _ in STATED]
     first = [check_claim(claim, CHART + SHAPES) for claim in claims]
     assert first == [check_claim(claim, CHART + SHAPES) for claim in claims]
+
+
+ATOMS = [
+    *(
+        "row ",
+        "column ",
+        "1",
+        "3.5",
+        "1,000",
+        ", ",
+        ": ",
+        "; ",
+        ". ",
+        "? ",
+        "|",
+        "\n",
+        "\r",
+        "\t",
+        "\v",
+        "\x85",
+    ),
+    *(
+        '"',
+        "'",
+        "“",
+        "[",
+        "]",
+        "{",
+        "}",
+        "(",
+        ")",
+        "=",
+        "-",
+        "%",
+        "$",
+        "*",
+        "\\u00b0",
+        "\\n",
+        "\x00",
+        "\ud800",
+    ),
+    *(
+        "is ",
+        "the ",
+        "red ",
+        "bar ",
+        "circle ",
+        "AB",
+        "ABC",
+        "angle ",
+        "Point ",
+        "lies on ",
+        "line ",
+        "of ",
+        "not ",
+    ),
+    *(
+        "value for ",
+        "about ",
+        "there are ",
+        "three ",
+        "Equals(",
+        "LengthOf(",
+        "Line(",
+        "hour ",
+        "minute ",
+        "7:30",
+    ),
+    *(
+        "start ",
+        "reads ",
+        "first ",
+        "Column 1",
+        "图",
+        "<think>",
+        "<answer>",
+        "wait ",
+        "let me check ",
+        "\\boxed{",
+    ),
+]
+
+
+def test_no_text_is_too_odd() -> None:
+    rng = random.Random(11)
+    for number in range(1_000):
+        claim = "".join(rng.choices(ATOMS, k=rng.randint(1, 25)))
+        description = "".join(rng.choices(ATOMS, k=rng.randint(1, 80)))
+        assert check_claim(claim, description) in ("supported", "contradicted", "unknown")
+        if number % 10 == 0:
+            made = draft(trace=claim + description, description=description)
+            assert all(0 <= verdict.score <= 1 for verdict in run_filters(made, FilterSettings()))

@@ -118,10 +118,10 @@ def test_lists_are_those_that_a_json_parser_finds() -> None:
 
 
 def test_lists_in_prose_have_their_words_as_key() -> None:
-    text = "There are 3 squares. The lengths from left to right are ['short', 'long']; the sizes are [1, 2]."
+    text = "There are 3 squares. The widths along the row are ['thin', 'wide']; the sizes are [1, 2]."
     first, second = find_listings(text)
-    assert (first.values, second.values) == (("short", "long"), ("1", "2"))
-    assert first.key.endswith("left to right are")
+    assert (first.values, second.values) == (("thin", "wide"), ("1", "2"))
+    assert first.key.endswith("along the row are")
     assert second.key == "the sizes are"
 
 
@@ -134,42 +134,42 @@ def test_brackets_that_do_not_match_are_no_list(text: str) -> None:
 
 # ---------------------------------------------------------------------------------------------- tables
 
-ROWS = (("Name", "Miles"), ("Darius", "943"), ("Leon", "1,049"))
+ROWS = (("Name", "Steps"), ("Ines", "812"), ("Karl", "1,310"))
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "Name | Miles\nDarius | 943\nLeon | 1,049",
-        "| Name | Miles |\n|---|---|\n| Darius | 943 |\n| Leon | 1,049 |",
-        "Name | Miles; Darius | 943; Leon | 1,049",
-        "Name\tMiles\nDarius\t943\nLeon\t1,049",
-        'Name,Miles\nDarius,943\nLeon,"1,049"',
-        '{"table": "Name | Miles\\nDarius | 943\\nLeon | 1,049"}',
-        "{'Name': ['Darius', 'Leon'], 'Miles': ['943', '1,049']}",
-        "Name: ['Darius', 'Leon']\nMiles: ['943', '1,049']",
-        "Name:\n- Darius\n- Leon\nMiles:\n- 943\n- 1,049",
-        "Name: Darius; Miles: 943\nName: Leon; Miles: 1,049",
-        "Row 1: Name is Darius, Miles is 943\nRow 2: Name is Leon, Miles is 1,049",
-        '[{"Name": "Darius", "Miles": "943"}, {"Name": "Leon", "Miles": "1,049"}]',
+        "Name | Steps\nInes | 812\nKarl | 1,310",
+        "| Name | Steps |\n|---|---|\n| Ines | 812 |\n| Karl | 1,310 |",
+        "Name | Steps; Ines | 812; Karl | 1,310",
+        "Name\tSteps\nInes\t812\nKarl\t1,310",
+        'Name,Steps\nInes,812\nKarl,"1,310"',
+        '{"table": "Name | Steps\\nInes | 812\\nKarl | 1,310"}',
+        "{'Name': ['Ines', 'Karl'], 'Steps': ['812', '1,310']}",
+        "Name: ['Ines', 'Karl']\nSteps: ['812', '1,310']",
+        "Name:\n- Ines\n- Karl\nSteps:\n- 812\n- 1,310",
+        "Name: Ines; Steps: 812\nName: Karl; Steps: 1,310",
+        "Row 1: Name is Ines, Steps is 812\nRow 2: Name is Karl, Steps is 1,310",
+        '[{"Name": "Ines", "Steps": "812"}, {"Name": "Karl", "Steps": "1,310"}]',
     ],
 )
 def test_a_table_is_read_however_it_is_told(text: str) -> None:
     found = [((*([table.header] if table.header else []), *table.rows)) for table in read_tables(text)]
     assert ROWS in found
-    assert check_claim('the "Miles" value for Leon is 1,049', text) == "supported"
-    assert check_claim('the "Miles" value for Leon is 943', text) == "contradicted"
+    assert check_claim('the "Steps" value for Karl is 1,310', text) == "supported"
+    assert check_claim('the "Steps" value for Karl is 812', text) == "contradicted"
 
 
 @pytest.mark.parametrize(
     "text",
-    ["The Miles of Leon is 1,049.", "Leon: Age = 30, Miles = 1,049", "Leon has 1,049 in Miles.",
-     "Miles -> Leon -> 1,049"],
+    ["The Steps of Karl is 1,310.", "Karl: Age = 30, Steps = 1,310", "Karl has 1,310 in Steps.",
+     "Steps -> Karl -> 1,310"],
 )  # fmt: skip
 def test_a_sentence_can_tell_a_cell(text: str) -> None:
-    assert check_claim('the "Miles" value for Leon is 1,049', text) == "supported"
-    assert check_claim('the "Miles" value for Leon is 943', text) == "contradicted"
-    assert check_claim('the "Miles" value for Darius is 1,049', text) == "unknown"
+    assert check_claim('the "Steps" value for Karl is 1,310', text) == "supported"
+    assert check_claim('the "Steps" value for Karl is 812', text) == "contradicted"
+    assert check_claim('the "Steps" value for Ines is 1,310', text) == "unknown"
 
 
 # -------------------------------------------------------------------------------- geometry, times, things

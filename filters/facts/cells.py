@@ -15,7 +15,7 @@ MAX_LINES = 2_000
 _COLUMN = re.compile(r"column (\d{1,3})\Z|(?:the )?(\w{5,9}) column\Z")
 _PUT = r"(?:is|was|are|were|equals|reads|shows|=)"
 _REST = rf"(?P<rest>.{{1,300}}?\s?{_PUT}(?:\s.{{0,300}})?)$"
-# the "Leaf" value for 3 is 4, 9; the Miles value for Leon is 949; the value of Miles for Leon is 949
+# the "Steps" value for Karl is 812; the Steps value for Karl is 812; the value of Steps for Karl is 812
 _CELL_CLAIMS = [
     re.compile(
         r"\b(?:the\s)?[\"“](?P<column>[^\"”\n]{0,80})[\"”](?:\s(?:value|entry|cell|column|figure))?\s"
@@ -83,7 +83,7 @@ def judge_cell(claim: CellClaim, tables: Sequence[Table], text: str) -> Judgemen
 
 
 def judge_loose(claim: str, tables: Sequence[Table]) -> Judgement:
-    """A judgement of a sentence that names one row and gives one value: "Sam scored 236".
+    """A judgement of a sentence that names one row and gives one value: "Piet scored 91".
 
     What is derived from several cells ("more than", "total") is unknown.
     """

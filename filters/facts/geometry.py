@@ -1,7 +1,7 @@
 """Facts of geometry figures: lengths, angles, incidences, relations, polygons; logic forms and prose.
 
 Names are sets of points: line AB is line BA, and angle ABC is angle CBA. A logic form is what Geometry3K
-annotates, e.g. `Equals(LengthOf(Line(B, C)), 16)`.
+annotates, e.g. `Equals(LengthOf(Line(P, Q)), 7)`.
 """
 
 from __future__ import annotations
@@ -54,10 +54,9 @@ _POLYGON = re.compile(
     r"\b(?:(?i:triangle|quadrilateral|parallelogram|rectangle|square|rhombus|trapezoid|pentagon|hexagon)s?|△|▱)"
     rf"\s?(?P<name>(?:{_POINTS}){{3,6}})(?![A-Za-z])"
 )
+_ANGLE_NAMED = re.compile(rf"(?:(?i:angle)|∠)\s?({_NAME})")
 _LINE_NAME = re.compile(rf"(?<![A-Za-z])({_POINTS}{_POINTS})(?![A-Za-z(])")
-_POINT_NAME = re.compile(
-    rf"(?<![A-Za-z])(?:point|vertex|centre|center|circle)s?\s({_POINTS})(?![A-Za-z(])", re.I
-)
+_POINT_NAME = re.compile(rf"(?<![A-Za-z])(?i:point|vertex|centre|center|circle)s?\s({_POINTS})(?![A-Za-z(])")
 _KEYED_POINT = re.compile(rf"[\"']?\b({_POINTS})[\"']?\s?[:=]?\s?[\[(]\s?-?\d")
 
 
@@ -199,7 +198,7 @@ def _angles_named(value: str) -> str:
         corners = re.findall(_POINTS, match[1])
         return f"angle {''.join(corners if corners[0] <= corners[-1] else corners[::-1])}"
 
-    return re.sub(rf"(?:angle|∠)\s?({_NAME})", ordered, value, flags=re.IGNORECASE)
+    return _ANGLE_NAMED.sub(ordered, value)
 
 
 def _incidences(text: str) -> Iterator[tuple[str, str, frozenset[str]]]:

@@ -124,5 +124,5 @@ def _comma_tables(text: str) -> Iterator[Table]:
 def _comma_cells(line: str) -> tuple[str, ...]:
     if "," not in line or len(line) > _LONGEST or "\0" in line:
         return ()
-    rows: Sequence[Sequence[str]] = list(csv.reader([line]))
+    rows: Sequence[Sequence[str]] = list(csv.reader([line.replace("\r", " ")]))
     return tuple(cell.strip() for cell in rows[0]) if rows else ()
