@@ -31,7 +31,9 @@ from flows.verdict_store import VerdictStore
 from schemas.config import Recipe
 from schemas.records import Draft, Problem, Sample, Stage, Status, draft_from_row, sample_to_row
 from schemas.runs import iterate_drafts, now, shard_entries, update_manifest
-from schemas.shards import DatasetWriter
+from schemas.shards import STAGING, DatasetWriter
+
+VERDICTS = "verdicts.arrow"
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def curate_drafts(recipe: Recipe, root: Path, out: Path) -> Funnel:
     """Passes over the drafts, one record batch in memory; between them a few numbers per accepted draft."""
     index = open_index(recipe.decontaminate)
     counts = _Counts()
-    with DatasetWriter(out) as writer, VerdictStore(out) as store:
+    with DatasetWriter(out) as writer, VerdictStore(out / STAGING / VERDICTS) as store:
         dropped = _judge_all(recipe, root, store, index)
         note("writing")
         for draft, verdicts in zip(_drafts(root), store.read(), strict=True):

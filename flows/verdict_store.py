@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -37,11 +36,12 @@ _SCHEMA = pa.schema(
 class VerdictStore:
     """Lists of verdicts, written in order and then read in order. Use as a context manager.
 
-    Its file has the name of a temporary one in `root`, and is gone afterwards.
+    Args:
+        path: of its file, which is gone afterwards; a kill leaves it.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._path = root / f".verdicts.{os.getpid()}.tmp"
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._pending: list[list[dict[str, object]]] = []
 
     def __enter__(self) -> VerdictStore:

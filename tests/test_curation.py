@@ -16,7 +16,7 @@ from schemas.config import Recipe, parse_recipe
 from schemas.errors import ConfigError, SourceError
 from schemas.records import Draft, Image, Problem, VerdictRow, problem_id
 from schemas.runs import dump_recipe, update_manifest, write_partition, write_text
-from schemas.shards import load_dataset_dict
+from schemas.shards import STAGING, load_dataset_dict
 from tests.conftest import avar
 from tests.rows import GOOD_TRACE, draft, failed_draft, problem
 from tests.test_cli import assert_one_line
@@ -56,7 +56,7 @@ def curated(folder: Path, drafts: Sequence[Draft], **blocks: Any) -> list[dict[s
     rows.sort(key=lambda row: (row["index"], row["sample_index"]))
     assert funnel.drafts == len(rows) == len(drafts)
     assert funnel.accepted + funnel.rejected + funnel.failed == funnel.drafts
-    assert not list(folder.glob(".verdicts*"))
+    assert not (folder / STAGING).exists()
     return rows
 
 
@@ -182,11 +182,11 @@ def test_verdicts_come_back_in_order_and_leave_nothing(tmp_path: Path) -> None:
         one = VerdictRow(filter="f", keep=True, reason="", score=number / 7, detail=f"ä{number}")
         return (one,) * (number % 3)
 
-    with VerdictStore(tmp_path) as store:
+    with VerdictStore(tmp_path / "new" / "verdicts") as store:
         for number in range(600):
             store.write(row(number))
         assert list(store.read()) == [row(number) for number in range(600)]
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------- explaining
