@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 export DO_NOT_TRACK ?= 1
 
-.PHONY: help setup demo test test-vllm test-crash vllm-env lint format bench bench-attention bench-synth clean
+.PHONY: help setup demo test test-vllm test-crash vllm-env lint format bench bench-attention bench-synth bench-filters clean
 
 help:
 	@echo "make demo       the whole loop on this machine's CPU: problems, traces, dataset, SFT, VAS"
@@ -20,6 +20,7 @@ help:
 	@echo "make lint       ruff and pyright"
 	@echo "make bench      what the demo's parts cost"
 	@echo "make bench-attention  what attention masses cost beside plain SDPA and full maps"
+	@echo "make bench-filters  accuracy and throughput of every filter, on real data where it is there"
 	@echo "make bench-synth  synthesis beside a plain aiohttp loop, with a stub server"
 
 setup: $(STAMP)
@@ -52,6 +53,9 @@ bench: $(STAMP)
 
 bench-attention: $(STAMP)
 	$(BIN)/python -m tests.bench.attention
+
+bench-filters: $(STAMP)
+	$(BIN)/python -m tests.bench.filters
 
 bench-synth: $(STAMP)
 	$(BIN)/python -m tests.bench.synth

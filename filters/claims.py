@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
+from filters.anchors import MAX_CHARS, find_anchors
 from filters.format import think_part
-from filters.grounding import MAX_CHARS, find_anchors
 from filters.quantities import NUMBER_WORDS
 from schemas.records import Draft
 

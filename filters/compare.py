@@ -1,38 +1,54 @@
-"""Comparison of two answers without computer algebra: numbers, lists, intervals, labels, ratios, words.
+"""Comparison of two answers without computer algebra: the rules, in the order they are applied.
 
 `compare_plain` answers where a rule below decides, and None where none does: then `filters.algebra` may be
 asked if `is_algebraic` says that both sides are formulas. Its "undecided" is final: the rule knows that the
 two notations cannot be told apart, and algebra would only guess.
 
-Decimal commas: a comma is never a decimal point. Between groups of three digits it separates thousands
-(1,000 is one thousand), otherwise it separates the items of a list; so "3,5" against "3.5" is undecided,
-and an undecided answer is not correct.
+Decimal commas: texts are read as English ones, where a comma between groups of three digits separates
+thousands (1,000 is one thousand) and any other separates the items of a list; so "3,5" against "3.5" is
+undecided, and an undecided answer is not correct. A comma is decimal only where it can be nothing else:
+behind dotted thousands (1.234,56), and in a measure or an amount of money (2,74 €; 3,5 cm).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
-from filters.extract import is_negated, is_prose
+from filters.clocks import compare_ranges, compare_ratios, compare_times
+from filters.intervals import compare_regions
+from filters.lists import compare_lists, compare_matrices, has_several, is_empty_set
 from filters.normalize import fold, tighten
+from filters.prose import is_negated, is_prose
 from filters.quantities import Equality, compare_quantities, parse_quantity
 
-_TRUE = {"yes", "true", "correct", "right", "是", "对", "正确"}
-_FALSE = {"no", "false", "incorrect", "wrong", "否", "不是", "错", "错误"}
-_AND = re.compile(r"\s*(?:[,;]\s*(?:and|or)\s|[,;]|\s(?:and|or)\s|(?<=\))(?:and|or)(?=\()|\s和\s)\s*")
+_TRUE = {"yes", "true", "correct", "right", "是", "对", "正确", "oui", "sí", "ja", "да", "はい", "네"}
+_FALSE = {
+    "no",
+    "false",
+    "incorrect",
+    "wrong",
+    "否",
+    "不是",
+    "错",
+    "错误",
+    "non",
+    "nein",
+    "нет",
+    "いいえ",
+    "아니오",
+}
 _LABEL = re.compile(r"[A-Za-z\\ (),:'°△]*(?:_(?:\{[^{}]{0,20}\}|\w)[A-Za-z\\ (),:'°△]*){0,3}")
-_RATIO = re.compile(r"\d{1,9}(?:\.\d{1,9})?(?:\s?:\s?\d{1,9}(?:\.\d{1,9})?){1,5}")
-_CLOCK = re.compile(r"(?:[01]?\d|2[0-3]):[0-5]\d(?::[0-5]\d)?")
-_RANGE = re.compile(
-    r"(\d[\d.]{0,20})\s?([^\d\s-]{0,8})\s?(?:-{1,3}|to|～|~)\s?(\d[\d.]{0,20})\s?([^\d\s]{0,8})"
-)
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|pm|mp)(?![A-Za-z])")
 _DANGLING = re.compile(r"[-+*/^=<>]\s*$|^\s*[*/^=]")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d{1,30},\d{1,30}")
 _PLAIN_WORDS = re.compile(r"[^\W\d_]+(?:[\s'&-]+[^\W\d_]+)*")
-_PAIRS = {"(": ")", "[": "]", "{": "}"}
-_MAX_ITEMS = 64
+_COMMAND = re.compile(r"\\(?:[A-Za-z]{1,20}|.)")
+_SYMBOL = re.compile(r"\\[A-Za-z]{2,20}")
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_ORDINAL = re.compile(r"(\d{1,9})(?:st|nd|rd|th)")
+_RESTATED = re.compile(r"([^()]{1,60}) \(\s?([^()]{1,60})\)")
+_LETTERS = re.compile(r"\(?[A-H]\)?(?:\s?(?:,|;|&|,?\sand|[和与])\s?\(?[A-H]\)?){1,7}")
+_BASED = re.compile(r"\(?(\d{1,40})\)?_\s?\{?\s?(\d{1,2})\s?\}?")
 
 
 def compare_plain(prediction: str, gold: str, precision: int | None = None) -> Equality | None:
@@ -46,30 +62,47 @@ def compare_plain(prediction: str, gold: str, precision: int | None = None) -> E
         return "equal"
     if fold(prediction) == fold(gold) and fold(gold):
         return "equal"
-    rules = (compare_truth, _compare_relations, _compare_clocks_and_ratios, _compare_ranges, _compare_commas)
-    for rule in rules:
+    if is_empty_set(prediction) and is_empty_set(gold):
+        return "equal"
+    if _is_restated(prediction, gold, precision):
+        return "equal"
+    for rule in _UNMEASURED:
         verdict = rule(prediction, gold)
         if verdict is not None:
             return verdict
     mine, ours = parse_quantity(prediction), parse_quantity(gold)
     if mine and ours:
         return compare_quantities(mine, ours, precision)
-    labelled = _compare_labels(prediction, gold, precision)
-    if labelled is not None:
-        return labelled
-    listed = _compare_lists(prediction, gold, precision)
-    if listed is not None:
-        return listed
-    return _compare_words(prediction, gold)
+    return _compare_parts(prediction, gold, precision) or _compare_words(prediction, gold)
+
+
+def _is_restated(prediction: str, gold: str, precision: int | None) -> bool:
+    """One answer in two spellings, `60% (3/5)`: both must be the gold answer."""
+    match = _RESTATED.fullmatch(prediction)
+    wanted = parse_quantity(gold) if match else None
+    if match is None or wanted is None:
+        return False
+    said = [parse_quantity(part) for part in match.groups()]
+    return all(part and compare_quantities(part, wanted, precision) == "equal" for part in said)
+
+
+def _compare_parts(prediction: str, gold: str, precision: int | None) -> Equality | None:
+    return (
+        compare_regions(prediction, gold, precision)
+        or compare_matrices(prediction, gold, precision, compare_plain)
+        or _compare_labels(prediction, gold, precision)
+        or _compare_last_side(prediction, gold, precision)
+        or compare_lists(prediction, gold, precision, compare_plain)
+    )
 
 
 def is_algebraic(text: str) -> bool:
     """True where computer algebra can read a canonical answer as it stands.
 
-    A sentence or a denial is none, nor is a fragment with unmatched braces or an operator at its edge, of
-    which it would read a part.
+    A sentence or a denial is none, nor is a fragment with unmatched braces or an operator at its edge, or
+    anything with a colon: it would read a part.
     """
-    if not _braces_match(text) or _DANGLING.search(text):
+    if ":" in text or not _braces_match(text) or _DANGLING.search(text):
         return False
     return not is_prose(text) and not is_negated(text) and bool(re.search(r"[\d\\=<>+*/^()\[\]|]|^\w$", text))
 
@@ -102,59 +135,13 @@ def compare_truth(prediction: str, gold: str) -> Equality | None:
     return "equal" if theirs == ours else "different"
 
 
+def is_truth(text: str) -> bool:
+    """True where a text says yes or no and nothing else."""
+    return _truth(fold(text)) is not None
+
+
 def _truth(word: str) -> bool | None:
     return True if word in _TRUE else False if word in _FALSE else None
-
-
-def _compare_clocks_and_ratios(prediction: str, gold: str) -> Equality | None:
-    """1:2 = 2:4 = 1/2 as a ratio; what reads as a time of day must agree digit by digit."""
-    theirs, ours = (fold(side) for side in (prediction, gold))
-    if not _RATIO.fullmatch(theirs) and not _RATIO.fullmatch(ours):
-        return None
-    if _CLOCK.fullmatch(ours) or _CLOCK.fullmatch(theirs):
-        return _compare_clocks(theirs, ours)
-    mine, yours = (_ratio(side) for side in (theirs, ours))
-    if mine is None or yours is None:
-        return None
-    return "equal" if _same_ratio(mine, yours) else "different"
-
-
-def _compare_clocks(prediction: str, gold: str) -> Equality | None:
-    """At least one side is a time of day. 12:30 against 2:5 or 0.4 may still be a ratio: undecided."""
-    if _CLOCK.fullmatch(prediction) and _CLOCK.fullmatch(gold):
-        parts = [[int(part) for part in side.split(":")] for side in (prediction, gold)]
-        return "equal" if parts[0] == parts[1] else "different"
-    theirs, ours = _ratio(prediction), _ratio(gold)
-    if theirs is None or ours is None:
-        return None
-    return "undecided" if _same_ratio(theirs, ours) else "different"
-
-
-def _same_ratio(mine: Sequence[float], yours: Sequence[float]) -> bool:
-    return len(mine) == len(yours) and all(
-        abs(a * yours[0] - b * mine[0]) <= 1e-9 * max(abs(a * yours[0]), 1)
-        for a, b in zip(mine, yours, strict=True)
-    )
-
-
-def _ratio(text: str) -> list[float] | None:
-    """The terms of a ratio; a single number x is x to 1."""
-    if _RATIO.fullmatch(text):
-        terms = [float(term) for term in text.split(":")]
-        return terms if all(terms) else None
-    number = parse_quantity(text)
-    return [float(number.value), 1.0] if number and number.unit is None and number.value else None
-
-
-def _compare_ranges(prediction: str, gold: str) -> Equality | None:
-    theirs, ours = (_RANGE.fullmatch(fold(side)) for side in (prediction, gold))
-    if not theirs or not ours:
-        return None
-    ends = [(float(m[1].rstrip(".")), float(m[3].rstrip("."))) for m in (theirs, ours) if m[1].count(".") < 2]
-    if len(ends) < 2 or any(low >= high for low, high in ends):
-        return None
-    units = {(m[2] or m[4], m[4] or m[2]) for m in (theirs, ours) if m[2] or m[4]}
-    return "equal" if ends[0] == ends[1] and len(units) < 2 else "different"
 
 
 def _compare_commas(prediction: str, gold: str) -> Equality | None:
@@ -166,6 +153,79 @@ def _compare_commas(prediction: str, gold: str) -> Equality | None:
             same = read is not None and compare_quantities(read, number) == "equal"
             return "undecided" if same else "different"
     return None
+
+
+def _compare_ordinals(prediction: str, gold: str) -> Equality | None:
+    """3rd = third; against the bare number it is undecided whether a rank or a count was asked for."""
+    mine, ours = (_ordinal(fold(side)) for side in (prediction, gold))
+    if mine is not None and ours is not None:
+        return "equal" if mine == ours else "different"
+    if mine is None and ours is None:
+        return None
+    rank, other = (mine, gold) if mine is not None else (ours, prediction)
+    number = parse_quantity(other)
+    if number is None:
+        return None
+    return "undecided" if number.value == rank and number.unit is None else "different"
+
+
+def _ordinal(word: str) -> int | None:
+    if word in _ORDINALS:
+        return _ORDINALS.index(word) + 1
+    match = _ORDINAL.fullmatch(word)
+    return int(match[1]) if match else None
+
+
+def _compare_bases(prediction: str, gold: str) -> Equality | None:
+    """204_5 is 54; against its bare digits it is undecided whether the base was only left out."""
+    theirs, ours = _BASED.fullmatch(prediction.strip()), _BASED.fullmatch(gold.strip())
+    if theirs is None and ours is None:
+        return None
+    values = [_in_base(match) if match else None for match in (theirs, ours)]
+    if theirs and ours:
+        return "equal" if values[0] is not None and values[0] == values[1] else "different"
+    based, other = (theirs, gold) if theirs else (ours, prediction)
+    number = parse_quantity(other)
+    if based is None or number is None:
+        return None
+    if number.value == values[0 if theirs else 1]:
+        return "equal"
+    return "undecided" if number.value == int(based[1]) else "different"
+
+
+def _in_base(match: re.Match[str]) -> int | None:
+    base = int(match[2])
+    return int(match[1], base) if 2 <= base <= 36 and max(map(int, match[1])) < base else None
+
+
+def _compare_letters(prediction: str, gold: str) -> Equality | None:
+    """Several options of one question: "A, C" is "AC" and "C and A". None unless one side is such a list."""
+    listed = [_LETTERS.fullmatch(side) for side in (prediction, gold)]
+    if not any(listed):
+        return None
+    named = [
+        _letters(side) if match else side for side, match in zip((prediction, gold), listed, strict=True)
+    ]
+    if not all(name.isalpha() and name.isupper() and name.isascii() for name in named):
+        return None
+    return "equal" if sorted(named[0]) == sorted(named[1]) else "different"
+
+
+def _letters(text: str) -> str:
+    return "".join(symbol for symbol in text if symbol.isupper())
+
+
+_UNMEASURED = (
+    compare_truth,
+    _compare_relations,
+    compare_times,
+    compare_ratios,
+    compare_ranges,
+    _compare_commas,
+    _compare_ordinals,
+    _compare_bases,
+    _compare_letters,
+)
 
 
 def split_label(text: str) -> tuple[str, str]:
@@ -182,7 +242,7 @@ def _compare_labels(prediction: str, gold: str, precision: int | None) -> Equali
     (mine, left), (ours, right) = split_label(prediction), split_label(gold)
     if not (mine or ours) or ("=" in left) or ("=" in right):
         return None
-    if _AND.search(left) and not left.startswith(tuple(_PAIRS)) and "=" in prediction:
+    if has_several(left) and left[:1] not in {"(", "[", "{"} and "=" in prediction:
         return None
     value = compare_plain(left, right, precision)
     if not (mine and ours) or tighten(mine) == tighten(ours):
@@ -192,107 +252,33 @@ def _compare_labels(prediction: str, gold: str, precision: int | None) -> Equali
     return value
 
 
-def _compare_lists(prediction: str, gold: str, precision: int | None) -> Equality | None:
-    mine, ours = _split_list(prediction), _split_list(gold)
-    if mine is None and ours is None:
+def _compare_last_side(prediction: str, gold: str, precision: int | None) -> Equality | None:
+    """A calculation ends on its result: `3+4 = 7` and `x = 3+4 = 7` say 7."""
+    said, wanted = results(prediction), results(gold)
+    if said == [prediction] and wanted == [gold]:
         return None
-    if mine is None or ours is None:
-        return _compare_one_list(prediction, mine, gold, ours, precision)
-    if {mine[0], ours[0]} <= set(_PAIRS) - {"{"} and (mine[0], mine[2]) != (ours[0], ours[2]):
-        return "different"
-    if len(mine[1]) != len(ours[1]):
-        return None if "=" in prediction or "=" in gold else "different"
-    ordered = bool({mine[0], ours[0]} & {"(", "["})
-    return _compare_items(mine[1], ours[1], precision, ordered=ordered)
+    verdicts = set()
+    for result in said:
+        mine, ours = parse_quantity(result), parse_quantity(wanted[0])
+        verdicts.add(compare_quantities(mine, ours, precision) if mine and ours else None)
+    return "equal" if "equal" in verdicts else None if None in verdicts else "different"
 
 
-def _compare_one_list(
-    prediction: str,
-    mine: tuple[str, list[str], str] | None,
-    gold: str,
-    ours: tuple[str, list[str], str] | None,
-    precision: int | None,
-) -> Equality | None:
-    """A list against something else: a list of one is its item, a list of several is not one number."""
-    items = mine[1] if mine else ours[1] if ours else []
-    if len(items) == 1:
-        left, right = (items[0], gold) if mine else (prediction, items[0])
-        return compare_plain(left, right, precision)
-    scalar = parse_quantity(gold if mine else prediction)
-    return "different" if scalar else None
+def results(text: str) -> list[str]:
+    """The last side of a calculation, exact and then rounded; the text itself where it is none.
+
+    A calculation begins with a constant (`\\binom{6}{2} = 15`), or has more sides than an equation.
+    """
+    exact, about, rounded = text.partition(r"\approx")
+    sides = exact.split("=")
+    constant = _is_constant(sides[0]) and (_is_constant(sides[-1]) or parse_quantity(sides[-1]) is not None)
+    if not (constant or len(sides) > 2) or len(sides) < 2 - bool(about) or has_several(text):
+        return [text]
+    return [side.strip() for side in (sides[-1], rounded) if side.strip()] or [text]
 
 
-def _split_list(text: str) -> tuple[str, list[str], str] | None:
-    """(opening, items, closing) of a bracketed or a bare list, None for anything else."""
-    text = text.strip().replace("\\{", "{").replace("\\}", "}").rstrip(".")
-    opening = text[:1] if text[:1] in _PAIRS else ""
-    closing = text[-1:] if opening and text[-1:] in ")]}" else ""
-    if opening and closing and _closes_at_end(text):
-        items = _items(text[1:-1])
-        if items and (len(items) > 1 or opening != "("):
-            return opening, [item.strip("'\" ") for item in items], closing
-        return None
-    items = _items(text)
-    return ("", items, "") if items and len(items) > 1 else None
-
-
-def _closes_at_end(text: str) -> bool:
-    depth = 0
-    for position, symbol in enumerate(text):
-        depth += (symbol in "([{") - (symbol in ")]}")
-        if depth <= 0:
-            return position == len(text) - 1
-    return False
-
-
-def _items(text: str) -> list[str] | None:
-    """Parts between top-level commas, semicolons, `and`, `or`; None where brackets do not match."""
-    depths, depth = [], 0
-    for symbol in text:
-        depth += (symbol in "([{") - (symbol in ")]}")
-        depths.append(depth)
-    if depth or any(value < 0 for value in depths):
-        return None
-    items, start = [], 0
-    for match in _AND.finditer(text):
-        if depths[match.start()] == 0 and match.start() > 0:
-            items.append(text[start : match.start()].strip())
-            start = match.end()
-    items.append(text[start:].strip())
-    return items if all(items) and len(items) <= _MAX_ITEMS else None
-
-
-def _compare_items(
-    mine: Sequence[str], ours: Sequence[str], precision: int | None, *, ordered: bool
-) -> Equality | None:
-    if ordered:
-        return _conjunction([compare_plain(a, b, precision) for a, b in zip(mine, ours, strict=True)])
-    table: list[list[Equality | None]] = [[compare_plain(a, b, precision) for b in ours] for a in mine]
-    if _matching(table, {"equal"}):
-        return "equal"
-    return None if _matching(table, {"equal", "undecided", None}) else "different"
-
-
-def _conjunction(verdicts: Sequence[Equality | None]) -> Equality | None:
-    if "different" in verdicts:
-        return "different"
-    return "equal" if all(verdict == "equal" for verdict in verdicts) else None
-
-
-def _matching(table: Sequence[Sequence[Equality | None]], accepted: set[str | None]) -> bool:
-    """True where rows and columns can be paired one to one through accepted cells."""
-    partner: dict[int, int] = {}
-
-    def place(row: int, seen: set[int]) -> bool:
-        for column, cell in enumerate(table[row]):
-            if cell in accepted and column not in seen:
-                seen.add(column)
-                if column not in partner or place(partner[column], seen):
-                    partner[column] = row
-                    return True
-        return False
-
-    return all(place(row, set()) for row in range(len(table)))
+def _is_constant(text: str) -> bool:
+    return not re.search(r"[A-Za-z]", _COMMAND.sub("", text))
 
 
 def _compare_words(prediction: str, gold: str) -> Equality | None:
@@ -300,6 +286,8 @@ def _compare_words(prediction: str, gold: str) -> Equality | None:
     theirs, ours = fold(prediction), fold(gold)
     if not theirs or not ours:
         return "different" if ours else None
+    if _SYMBOL.fullmatch(prediction.strip()) and _SYMBOL.fullmatch(gold.strip()):
+        return "different"
     worded = [bool(_PLAIN_WORDS.fullmatch(side)) and len(side) > 1 for side in (theirs, ours)]
     numeric = [parse_quantity(side) is not None for side in (prediction, gold)]
     if all(worded) or (worded[0] and numeric[1]) or (worded[1] and numeric[0]):

@@ -17,11 +17,17 @@ from schemas.records import Draft
 FINISH = "finish"
 FORMAT = "format"
 LENGTH = "length"
+ANSWERS = "final_answers"
 
 CHARS_PER_TOKEN = 32  # no language averages more per word or mark; above it the text is no prose
 _CUT_OFF = {"length", "content_filter", "abort"}  # finish reasons that leave a text unfinished
 _WIDE = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"  # kana, Han, Hangul: one token per character
-_TOKEN = re.compile(rf"[{_WIDE}]|[^\W{_WIDE}]+|[^\w\s]")
+TOKEN = re.compile(rf"[{_WIDE}]|[^\W{_WIDE}]+|[^\w\s]")
+MAX_READ = 400_000  # characters of a chain that are searched for final answers
+_FINAL = re.compile(
+    r"\bfinal answer\W{0,4}(?:is\s)?[:：]?\s?\**\s?([^\n*]{1,60}?)(?:\.?\**\s*(?:\n|$)|\.\s)", re.IGNORECASE
+)
+_BOX = re.compile(r"\\boxed\s?\{([^{}]{1,80}(?:\{[^{}]{0,40}\}[^{}]{0,40}){0,4})\}")
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
 
@@ -30,7 +36,7 @@ def count_tokens(text: str) -> int:
 
     Han, kana and Hangul count one per character. Needs no model, so that thresholds mean the same for all.
     """
-    return sum(1 for _ in _TOKEN.finditer(text))
+    return sum(1 for _ in TOKEN.finditer(text))
 
 
 def split_trace(trace: str) -> tuple[str, str] | None:
@@ -116,6 +122,22 @@ def check_format(draft: Draft, settings: FilterSettings) -> Verdict:
     if fault is None:
         return kept(FORMAT, 1.0)
     return dropped(FORMAT, fault, 0.0, _describe(draft.trace, fault))
+
+
+def check_final_answers(draft: Draft, settings: FilterSettings) -> Verdict:
+    """Keep a chain that commits itself at most once: to one final answer, in one box.
+
+    An answer that is only considered ("that would be 4") is none; "Final answer: 4" and `\\boxed{4}` are.
+    Score: 1 / number of different final answers, 1 where there is none besides the `<answer>` block's.
+    """
+    del settings
+    think = think_part(draft.trace, MAX_READ)
+    for pattern in (_FINAL, _BOX):
+        given = {"".join(match[1].casefold().split()).rstrip(".") for match in pattern.finditer(think)}
+        if len(given) > 1:
+            detail = f"{len(given)} different: {', '.join(sorted(given))}"
+            return dropped(ANSWERS, Reason.SEVERAL_ANSWERS, 1 / len(given), detail)
+    return kept(ANSWERS, 1.0)
 
 
 def _describe(trace: str, fault: Reason) -> str:

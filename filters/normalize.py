@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 MAX_ANSWER = 4_000  # characters; a longer answer is undecided, whatever it says
 
@@ -25,41 +26,63 @@ _SYMBOLS = str.maketrans(
         "×": "*", "·": "*", "⋅": "*", "∙": "*", "✕": "*", "÷": "/", "⁄": "/", "∕": "/", "∶": ":",
         "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ",
         "∠": r"\angle ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "≈": r"\approx ", "。": ". ", "、": ",",
-        "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "″": '"',
+        "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "″": '"', "∅": r"\emptyset ", "△": r"\triangle ",
+        "∛": r"\sqrt[3]√", "∜": r"\sqrt[4]√", "⟨": "(", "⟩": ")",
+        "〈": "(", "〉": ")", "ℝ": r"\mathbb{R}", "٫": ".",
     }
 )  # fmt: skip
 
 _SUPER_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]{1,20}")
 _SUB_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]{1,20}")
-_ROOT = re.compile(r"√\s{0,3}(?:\(([^()]{1,200})\)|\{([^{}]{1,200})\}|(\d{1,40}(?:\.\d{1,40})?|[A-Za-z]))")
+_ROOT = re.compile(
+    r"(?:(\\sqrt\[[34]\]))?√\s{0,3}(?:\(([^()]{1,200})\)|\{([^{}]{1,200})\}|(\d{1,40}(?:\.\d{1,40})?|[A-Za-z]))"
+)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffd\u200b-\u200f\u2060\ufeff]")
 _SPACING = re.compile(
-    r"(?<!\\)\\[!,;: >]|\\q?quad(?![A-Za-z])|~|\\left(?![A-Za-z])|\\right(?![A-Za-z])|\\displaystyle"
+    r"(?<!\\)\\[!,;: >]|\\q?quad(?![A-Za-z])|~"
+    r"|\\(?:left|right|displaystyle|rm|bf|it|large|Large|small)(?![A-Za-z])"
 )
+# A doubled backslash before a command is an escaped one; in a table it may end a row, so fewer are undone.
 _ESCAPED_TWICE = re.compile(
-    r"\\\\(?=(?:boxed|[dtc]?frac|sqrt|text|left|right|leq?|geq?|neq?|pi|cdot|times|circ|angle)(?![A-Za-z]))"
+    r"(?<!\\)\\\\(?=(?:boxed|[dtc]?frac|sqrt|text|mathrm|mathbb|begin|end|left|right|quad|leq?|geq?|neq?|in|infty|cup"
+    r"|cap|pm|pi|theta|alpha|beta|cdot|times|circ|angle|triangle|overline|emptyset|log|ln|sin|cos|tan)(?![A-Za-z]))"
+)
+_ESCAPED_IN_TABLE = re.compile(
+    r"(?<!\\)\\\\(?=(?:boxed|[dtc]?frac|sqrt|text|mathrm|begin|end|left|right)(?![A-Za-z]))"
 )
 _FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
+_OVER = re.compile(r"\{?([^{}\\]{1,60})\\over(?![A-Za-z])([^{}\\]{1,60})\}?")
 _TEXT = re.compile(
-    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mbox|operatorname)\s{0,3}\{([^{}]{0,400})\}"
+    r"\\(?:text|textbf|textit|textrm|textsf|texttt|emph|mathrm|mathbf|mathit|mathsf|boldsymbol|bm|mbox|operatorname"
+    r"|underline|fbox)\s{0,3}\{([^{}]{0,400})\}"
 )
 _DEGREE = re.compile(r"\^\s{0,3}\{?\s{0,3}\\circ\s{0,3}\}?|\\degrees?(?![A-Za-z])|\\circ(?![A-Za-z])")
 _WORDS = {r"\cdot": "*", r"\times": "*", r"\div": "/", r"\%": "%", r"\#": "#", r"\&": "&", r"\lbrace": r"\{"}
 _COMMAND = re.compile(
     r"\\cdot(?![A-Za-z])|\\times(?![A-Za-z])|\\div(?![A-Za-z])|\\lbrace(?![A-Za-z])|\\[%#&]"
 )
-_RELATIONS = re.compile(r"\\(leq|geq|neq|lt|gt)(?![A-Za-z])")
-_RELATION_WORDS = {"leq": r"\le ", "geq": r"\ge ", "neq": r"\ne ", "lt": "<", "gt": ">"}
+_RELATIONS = re.compile(r"\\(leq|geq|neq|leqslant|geqslant|lt|gt)(?![A-Za-z])")
+_RELATION_WORDS = {"lt": "<", "gt": ">", "leq": r"\le ", "geq": r"\ge ", "neq": r"\ne "}
+_ASCII_RELATIONS = (("!=", r"\ne "), ("<=", r"\le "), (">=", r"\ge "))
+_FOREIGN_DIGIT = re.compile(r"(?![0-9])\d")
+_LAKHS = re.compile(r"(?<![\d.,])\d{1,2}(?:,\d\d){1,6},\d{3}(?![\d,])")
+_DOTTED_THREES = re.compile(
+    r"(?<![\d.,])(?:\d{1,3}(?:\.\d{3}){1,12},\d{1,30}|\d{1,3}(?:\.\d{3}){2,12})(?![\d,]|\.\d)"
+)
 _GROUPS_OF_THREE = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3}){1,12}(?![\d,])")
 _SPACED_THREES = re.compile(r"(?<![\d.,/])(?<!\d )\d{1,3}(?: \d{3}){1,12}(?![\d/]| \d)")
 _MIXED = re.compile(r"(?<![\d./^{])(\d{1,20}) {1,3}(\d{1,20})/(\d{1,20})(?![\d/.])")
-_BRACKETED = re.compile(r"[(\[{][^()\[\]{}]*,[^()\[\]{}]*[)\]}]")
+_BRACKETED = re.compile(r"[(\[{][^()\[\]{},]*,[^()\[\]{}]*[)\]}]")
 _WHITE = re.compile(r"\s+")
 _INNER_WHITE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
-_CLOSING = re.compile(r"(?:(?<![\d)])!|[.,;:]){1,8}$")  # 5! is a factorial
+_CLOSING = re.compile(r"(?:(?<![\d)])(?<!\b[A-Za-z])!|[.,;:]){1,8}$")  # 5! and n! are factorials
+_LEADING = re.compile(r"^(?:=\s{0,3}(?=[^=<>])|(?:negative|minus)\s(?P<minus>(?=\d)))", re.IGNORECASE)
+_NAME = re.compile(r"\\?[^\W\d_]+")  # \Delta and \delta are two things
+_SIGNED_POWER = re.compile(r"\^\s{0,3}([-+])\s{0,3}(\d{1,40}(?:\.\d{1,40})?|[A-Za-z])")
 _INFINITY = re.compile(r"\b(?:infinity|inf)\b", re.IGNORECASE)
 
 
+@lru_cache(maxsize=256)  # one check, and the options of one question, spell the same texts again
 def canonicalise(text: str) -> str:
     """Plain spelling of an answer, case kept; two spellings of the same thing become one.
 
@@ -69,12 +92,18 @@ def canonicalise(text: str) -> str:
         without separators, `3 1/2` as `(3+1/2)`; `\\frac`, `\\sqrt` and powers stay LaTeX.
     """
     text = strip_delimiters(_plain_latex(_INFINITY.sub(r"\\infty ", _plain_unicode(text))))
-    return _WHITE.sub(" ", _plain_numbers(text)).strip()
+    text = _SIGNED_POWER.sub(r"^{\1\2}", text).replace("^{+", "^{")
+    for written, plain in _ASCII_RELATIONS:
+        text = text.replace(written, plain)
+    text = _WHITE.sub(" ", _plain_numbers(text)).strip()
+    return _LEADING.sub(lambda lead: "" if lead["minus"] is None else "-", text)
 
 
+@lru_cache(maxsize=512)
 def fold(text: str) -> str:
     """Text for comparison as words: no case, no closing punctuation, no quotes, single spaces."""
-    text = _WHITE.sub(" ", text).strip().casefold()
+    text = _WHITE.sub(" ", text.replace("\\triangle", "triangle")).strip()
+    text = _NAME.sub(lambda name: name.group() if name.group()[0] == "\\" else name.group().casefold(), text)
     text = _CLOSING.sub("", text.strip("\"'`*_ ")).strip("\"'`*_ ")
     for article in ("the ", "a ", "an "):
         if text.startswith(article) and len(text) > len(article) + 1:
@@ -82,6 +111,7 @@ def fold(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=512)
 def tighten(text: str) -> str:
     """Text without white space, except between two digits."""
     return _INNER_WHITE.sub("", text)
@@ -110,26 +140,31 @@ def _plain_unicode(text: str) -> str:
         if vulgar in text:
             text = re.sub(rf"(?<=\d)\s?{vulgar}", f" {plain}", text).replace(vulgar, plain)
     text = unicodedata.normalize("NFKC", text.translate(_SYMBOLS)).translate(_SYMBOLS)
-    return _ROOT.sub(lambda root: r"\sqrt{" + (root[1] or root[2] or root[3]) + "}", text)
+    text = _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit.group())), text)
+    return _ROOT.sub(lambda root: (root[1] or r"\sqrt") + "{" + (root[2] or root[3] or root[4]) + "}", text)
 
 
 def _plain_latex(text: str) -> str:
     if "\\" not in text and "~" not in text and "{,}" not in text:
         return text
     text = re.sub(r",\\!\s{0,3}", ",", text).replace("{,}", ",")
-    text = _SPACING.sub(" ", _ESCAPED_TWICE.sub(r"\\", text))
-    text = _FRACTION.sub(r"\\frac", text)
+    escaped = _ESCAPED_IN_TABLE if r"\begin" in text else _ESCAPED_TWICE
+    text = _SPACING.sub(" ", escaped.sub(r"\\", text))
+    text = text.replace(r"\langle", "(").replace(r"\rangle", ")")
+    text = _OVER.sub(r"\\frac{\1}{\2}", _FRACTION.sub(r"\\frac", text))
     text = _DEGREE.sub("°", text).replace(r"\varnothing", r"\emptyset")
     for _ in range(3):  # \text inside \text
         text = _TEXT.sub(r" \1 ", text)
     text = _COMMAND.sub(lambda command: _WORDS[command.group()], text)
-    text = _RELATIONS.sub(lambda relation: _RELATION_WORDS[relation.group(1)], text)
+    text = _RELATIONS.sub(lambda relation: _RELATION_WORDS[relation[1].removesuffix("slant")], text)
     return text.rstrip("\\ ") if text.rstrip().endswith("\\") else text
 
 
 def _plain_numbers(text: str) -> str:
     """Thousands and mixed fractions. A comma inside brackets separates a pair: (1,200) is two numbers."""
     if not _BRACKETED.search(text):
-        text = _GROUPS_OF_THREE.sub(lambda number: number.group().replace(",", ""), text)
+        text = _DOTTED_THREES.sub(lambda number: number.group().replace(".", "").replace(",", "."), text)
+        for grouped in (_GROUPS_OF_THREE, _LAKHS):
+            text = grouped.sub(lambda number: number.group().replace(",", ""), text)
     text = _SPACED_THREES.sub(lambda number: number.group().replace(" ", ""), text)
     return _MIXED.sub(r"(\1+\2/\3)", text)

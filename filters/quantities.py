@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal
 
 from filters.expressions import Value, evaluate
-from filters.units import ANGLE, CURRENCY, PERCENT, Unit, parse_unit
+from filters.numerals import NUMBER_WORDS, parse_number_words, parse_repeating
+from filters.units import ANGLE, CURRENCY, PERCENT, POUND_MASS, STERLING, Unit, parse_unit
+
+__all__ = ["NUMBER_WORDS", "Equality", "Quantity", "compare_numbers", "compare_quantities", "parse_quantity"]
 
 Equality = Literal["equal", "different", "undecided"]
 
 _LITERAL = re.compile(r"[-+]?(\d{1,200})?(?:\.(\d{0,200}))?")
-_TAIL = re.compile(r"[^\W\d_]|[°%$€£¥¢]")
+_TAIL = re.compile(r"[^\W\d_]|[°%$€£¥¢₹₩₽]")
 _ABOUT = re.compile(
-    r"(?:about|approximately|approx\.?|around|roughly|nearly|\\approx|~)\s{0,3}(?=[-+\d.$(\\])", re.I
+    r"(?:exactly|precisely|only|just|about|approximately|approx\.?|around|roughly|nearly|\\approx|~)\s{0,3}(?=[-+\d.$(\\])",
+    re.I,
+)
+_ELLIPSIS = re.compile(r"(?<=\d)(?:\.{2,}|\\[lc]?dots)$")
+_PART = re.compile(r"\s?(?:,|and\b)?\s?(\d{1,20}(?:\.\d{1,20})?)\s?([^\W\d_]{1,12}|°|'|\")\.?")
+_PRIMES = {"'": "arcmin", '"': "arcsec"}
+_FEET = {"'": "ft", '"': "in"}
+_COMMA_MEASURE = re.compile(r"([-+]?[$€£¥₹]?\s?\d{1,30}),(\d{1,30})(?=\s?([^\W\d_]|[°%$€£¥¢₹]|$))")
+_DIMENSION = re.compile(
+    r"(?<=\w)\s(?:long|tall|wide|high|deep|thick|old|each|in (?:length|width|height|total|all))$"
 )
 _MULTIPLES = {"dozen": 12, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _MULTIPLE = re.compile(rf"(?<=\d)\s({'|'.join(_MULTIPLES)})\b", re.IGNORECASE)
-_CURRENCY = re.compile(rf"([-+]?)\s?\\?([{re.escape(CURRENCY)}])\s?(?=[\d.(\\])")
-_SMALL = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
-]  # fmt: skip
-_TENS = ["thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety", "hundred"]
-NUMBER_WORDS: dict[str, int] = {
-    **{word: value for value, word in enumerate(_SMALL)},
-    **{word: 10 * value for value, word in enumerate(_TENS, start=3)},
-    **{word: value for value, word in enumerate("零一二三四五六七八九十")},
-    "两": 2,
-}
+_CURRENCY = re.compile(
+    rf"([-+]?)\s?\\?(?:(?:US)?([{re.escape(CURRENCY)}])|(USD|EUR|GBP|INR|CNY|JPY|Rs)\.?\s)\s?(?=[\d.(\\])"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +64,73 @@ class Quantity:
         return len(str(abs(round(self.value * 10**self.decimals))))
 
 
+@lru_cache(maxsize=256)  # the rules of one check ask for the same two texts again and again
 def parse_quantity(text: str) -> Quantity | None:
     """Read canonical text as a number with an optional unit before (currency) or after it.
 
     Returns: None where the text is not one constant, or its tail is no unit.
     """
-    text = _ABOUT.sub("", text.strip().removesuffix("."))
+    text = _ELLIPSIS.sub("", _ABOUT.sub("", text.strip())).removesuffix(".")
+    text = _DIMENSION.sub("", text)
     text = _MULTIPLE.sub(lambda match: f"*{_MULTIPLES[match[1].lower()]}", text, count=1)
     currency = _CURRENCY.match(text)
     if currency:
-        rest = parse_quantity(currency[1] + text[currency.end() :])
-        return rest and replace(rest, unit=rest.unit or parse_unit(currency[2]))
+        amount = _COMMA_MEASURE.sub(r"\1.\2", text[currency.end() :], count=1)
+        rest = parse_quantity(currency[1] + amount)
+        return rest and replace(rest, unit=rest.unit or parse_unit(currency[2] or currency[3]))
     number = _bare(text)
     if number is not None:
         return number
+    compound = _compound(text)
+    if compound is not None:
+        return compound
     for count, tail in enumerate(_TAIL.finditer(text)):
         if count == 8:
             break
         found = _split(text, tail.start())
         if found is not None:
             return found
-    return None
+    return _with_decimal_comma(text)
+
+
+def _with_decimal_comma(text: str) -> Quantity | None:
+    """`3,5 cm`: a list would repeat the unit or hold a space; three digits were thousands before."""
+    match = _COMMA_MEASURE.match(text)
+    if match is None or not match[3]:
+        return None
+    found = _split(f"{match[1]}.{match[2]}{text[match.end() :]}", len(match[0]))
+    if found is None:
+        found = _split(f"{match[1]}.{match[2]} {text[match.end() :].lstrip()}", len(match[0]) + 1)
+    return found if found and found.unit and not found.unit.counted else None
+
+
+def _compound(text: str) -> Quantity | None:
+    """`2 hours 30 minutes`, `5' 6"`, `30°15'`: units of one dimension, each smaller than the one before."""
+    parts, position = [], 0
+    while position < len(text) and len(parts) < 4:
+        match = _PART.match(text, position)
+        if match is None:
+            return None
+        parts.append((Fraction(match[1]), match[2]))
+        position = match.end()
+    if position < len(text) or len(parts) < 2:
+        return None
+    return _total(parts)
+
+
+def _total(parts: Sequence[tuple[Fraction, str]]) -> Quantity | None:
+    spelt = _PRIMES if parts[0][1] in {"°", "deg", "degrees"} else _FEET
+    if parts[0][1].startswith("h"):
+        spelt = {"m": "min"}  # 2h30m
+    units = [parse_unit(spelt.get(name, name)) for _, name in parts]
+    total, first = Fraction(0), units[0]
+    for (value, _), unit, before in zip(parts, units, [None, *units], strict=False):
+        if unit is None or first is None or unit.counted or unit.dimensions != first.dimensions:
+            return None
+        if before is not None and unit.factor >= before.factor:
+            return None
+        total += value * Fraction(unit.factor) / Fraction(first.factor)
+    return Quantity(total, None, first)
 
 
 def _split(text: str, start: int) -> Quantity | None:
@@ -99,20 +150,14 @@ def _bare(text: str) -> Quantity | None:
     literal = _LITERAL.fullmatch(text.strip())
     if literal and (literal[1] or literal[2]):
         return Quantity(Fraction(text.strip().rstrip(".")), len(literal[2] or ""))
-    word = _number_word(text.strip().lower())
+    repeating = parse_repeating(text.strip())
+    if repeating is not None:
+        return Quantity(repeating, None)
+    word = parse_number_words(text.strip())
     if word is not None:
-        return Quantity(Fraction(word), 0)
+        return Quantity(word, 0 if word.denominator == 1 else None)
     value = evaluate(text)
     return None if value is None else Quantity(value, None, circular="pi" in text)
-
-
-def _number_word(text: str) -> int | None:
-    """`twelve`, `twenty-five`; None for anything else."""
-    tens, _, ones = text.replace(" ", "-").partition("-")
-    if not ones:
-        return NUMBER_WORDS.get(text)
-    high, low = NUMBER_WORDS.get(tens, 0), NUMBER_WORDS.get(ones, 0)
-    return high + low if high in range(20, 100, 10) and low in range(1, 10) else None
 
 
 def compare_quantities(prediction: Quantity, gold: Quantity, precision: int | None = None) -> Equality:
@@ -136,6 +181,9 @@ def _unlike(prediction: Quantity, gold: Quantity, precision: int | None) -> Equa
     """Different words after one number may still mean one thing; different measures do not."""
     if compare_numbers(prediction, gold, precision) == "different":
         return "different"
+    sizes = {side.unit and (side.unit.dimensions, side.unit.factor) for side in (prediction, gold)}
+    if sizes == {STERLING, POUND_MASS}:  # £3 against "3 pounds"
+        return "equal"
     counted = any(side.unit is not None and side.unit.counted for side in (prediction, gold))
     return "undecided" if counted else "different"
 

@@ -12,7 +12,7 @@ class Reason(StrEnum):
     """Why a draft was dropped. The closed list: a report never meets any other."""
 
     TRUNCATED = "truncated"  # a stage ran into its token limit
-    REPETITIVE = "repetitive"  # a stage was stopped for repeating itself
+    REPETITIVE = "repetitive"  # a stage was stopped for repeating itself, or the trace goes in loops
     TOO_LONG = "too_long"
     TOO_SHORT = "too_short"
     BAD_FORMAT = "bad_format"  # not one <think> block followed by one <answer> block
@@ -22,7 +22,27 @@ class Reason(StrEnum):
     ANSWER_WRONG = "answer_wrong"
     MENTIONS_DESCRIPTION = "mentions_description"  # gives away that a text stood in for the image
     TOO_FEW_ANCHORS = "too_few_anchors"
+    ANCHORS_UNNAMED = "anchors_unnamed"  # looks at the image, but at nothing that the description has
+    ANCHORS_BUNCHED = "anchors_bunched"  # all looks stand close together, as at the start
+    CLAIM_CONTRADICTED = "claim_contradicted"  # the trace states what the description says otherwise
+    CLAIMS_UNSUPPORTED = "claims_unsupported"  # too little of what it states is in the description
     NO_REFLECTION = "no_reflection"
+    HOLLOW_REFLECTION = "hollow_reflection"  # announces checks that check nothing
+    MIXED_LANGUAGE = "mixed_language"
+    LEAKED_PROMPT = "leaked_prompt"  # text of a prompt or a chat template in the trace
+    EVIDENCE_MISSING = "evidence_missing"  # a threshold is set for evidence that the draft does not have
+    ANSWERED_BLIND = "answered_blind"  # the question is answered without the image
+    DESCRIPTION_TOO_POOR = "description_too_poor"  # the description does not lead to the answer
+    DESCRIPTION_SUFFICES = "description_suffices"  # the description alone leads to the answer
+    CLAIMS_UNSEEN = "claims_unseen"  # a judge does not see in the image what the trace states
+    IMAGE_UNUSED = "image_unused"  # the trace is as likely without its image
+    SWAP_UNNOTICED = "swap_unnoticed"  # the trace stays the same in front of another image
+    LOW_VAS = "low_vas"
+    NEAR_DUPLICATE = "near_duplicate"  # a problem that an earlier row of the run already asks
+    CONTAMINATED_TEXT = "contaminated_text"  # its words stand in a benchmark
+    CONTAMINATED_IMAGE = "contaminated_image"  # its picture does
+    SURPLUS_SAMPLE = "surplus_sample"  # better drafts of its problem are kept
+    OVER_SHARE = "over_share"  # its source or kind of answer has as many rows as it may
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +50,7 @@ class Verdict:
     """One filter's judgement of one draft.
 
     Attributes:
-        filter: the filter's name in `filters.verdicts.FILTERS`.
+        filter: the filter's name in `filters.verdicts.FILTERS`, or `grounding` for `grounding.check_trace`.
         reason: None exactly where `keep` is true.
         score: in [0, 1], higher is better; each filter documents its scale.
         detail: one line for people: what was found, and where.

@@ -52,13 +52,18 @@ def _table() -> dict[str, tuple[str, int, Value]]:
         ("month", "1", 1, "month"),
         ("month", "12", 1, "year yr 年"),
         ("angle", "1", 1, "° deg degree 度"),
+        ("angle", "1/60", 1, "arcmin"),
+        ("angle", "1/3600", 1, "arcsec"),
         ("celsius", "1", 1, "°c celsius"),
         ("fahrenheit", "1", 1, "°f fahrenheit"),
         ("dollar", "1", 1, "$ usd dollar"),
         ("dollar", "1/100", 1, "¢ cent"),
         ("euro", "1", 1, "€ eur euro"),
         ("sterling", "1", 1, "£ gbp"),
-        ("yen", "1", 1, "¥ 元 yuan rmb"),
+        ("yen", "1", 1, "¥ 元 yuan rmb cny yen jpy"),
+        ("rupee", "1", 1, "₹ rs inr rupee"),
+        ("won", "1", 1, "₩ won"),
+        ("rouble", "1", 1, "₽ ruble rouble"),
         ("percent", "1", 1, "% percent pct percentage 百分"),
         ("newton", "1", 1, "n newton"),
         ("joule", "1", 1, "j joule"),
@@ -80,15 +85,23 @@ def _table() -> dict[str, tuple[str, int, Value]]:
 
 
 _UNITS = _table()
-CURRENCY = "$€£¥"
+CURRENCY = "$€£¥₹₩₽"
 _ALIASES = (("miles per hour", "mi/h"), ("mph", "mi/h"), ("kmph", "km/h"), ("kph", "km/h"), ("per cent", "%"))
-_FACTOR = re.compile(r"([^\W\d_]{1,24}|°[CFcf]?|%|[$€£¥¢])(?:\s?\^?\s?\{?\s?(-?[1-9])\s?\}?)?")
+_BARE_UNITS = re.compile(r"(?:square |cubic |sq\.? )?units?\s?(?:\^\s?\{?[23]\}?)?")
+_FACTOR = re.compile(r"([^\W\d_]{1,24}|°[CFcf]?|%|[$€£¥¢₹₩₽])(?:\s?\^?\s?\{?\s?(-?[1-9])\s?\}?)?")
 _SQUARE = re.compile(r"\b(square|sq\.?|cubic|cu\.?)\s{1,3}([a-z]{1,24})|平方(.{1,2})|立方(.{1,2})")
 _NOUN = re.compile(r"[^\W\d_]{3,24}(?:[ -][^\W\d_]{1,24}){0,5}|[\u4e00-\u9fff]{1,8}")
 _NOT_NOUNS = re.compile(
     r"\b(?:and|or|not|to|sin|cos|tan|cot|log|ln|sqrt|pi|infty|over|then|but|plus|minus|wrong|incorrect|false|unless|except|per)\b"
 )
+_AFTER = re.compile(
+    r"[\s$]{0,4}((?:square |cubic |sq |cu )?[^\W\d_]{1,12}(?:\s?(?:/|per\s)\s?[a-z]{1,8})?"
+    r"(?:\^?\{?[23]\}?)?|[°%€£¢])(?=[\s.,;!?)$*]|$)"
+)
+_MAX_UNIT = 100  # characters: six words of a counted noun
 PERCENT = (("percent", 1),)
+STERLING = ((("sterling", 1),), Fraction(1))
+POUND_MASS = ((("mass", 1),), Fraction("453.59237"))
 ANGLE = (("angle", 1),)
 
 
@@ -98,8 +111,12 @@ def parse_unit(text: str) -> Unit | None:
     Returns: None where the text is neither, for instance a single letter that may be a variable.
     """
     text = text.strip(" .,;:*{}").replace("\\", "").lower()
+    if len(text) > _MAX_UNIT:
+        return None
     for alias, plain in _ALIASES:
         text = text.replace(alias, plain)
+    if _BARE_UNITS.fullmatch(text):
+        return Unit((("unit", 1),), Fraction(1), counted="unit")
     text = _SQUARE.sub(_with_power, text).replace(" per ", "/")
     numerator, slash, denominator = text.partition("/")
     over = _product(numerator)
@@ -110,6 +127,18 @@ def parse_unit(text: str) -> Unit | None:
     for dimension, power in under[0].items():
         powers[dimension] = powers.get(dimension, 0) - power
     return Unit(tuple(sorted((d, p) for d, p in powers.items() if p)), over[1] / under[1])
+
+
+def unit_after(text: str) -> str:
+    """The unit of measure that a text begins with, "" where it begins with something else.
+
+    "in" is taken for the preposition, and a noun that is only counted is none.
+    """
+    match = _AFTER.match(text.replace("²", "^2").replace("³", "^3"))
+    if match is None or match[1].lower() == "in":
+        return ""
+    unit = parse_unit(match[1])
+    return match[1] if unit and not unit.counted else ""
 
 
 def _with_power(match: re.Match[str]) -> str:

@@ -9,24 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeVar
 
-from filters import answers, format, grounding
+from filters import anchors, answers, evidence, format, grounding, language, reflection
 from filters.reasons import Reason, Verdict
 from schemas.config import FilterSettings
-from schemas.records import Draft, Sample, Stage, Status
+from schemas.records import Draft, Sample, Stage, Status, VerdictRow
 
-__all__ = ["FILTERS", "Filter", "Reason", "Verdict", "decide", "judge", "run_filters"]
+__all__ = ["FILTERS", "Filter", "Reason", "Verdict", "conclude", "decide", "judge", "run_filters"]
 
 Filter = Callable[[Draft, FilterSettings], Verdict]
+AnyVerdict = TypeVar("AnyVerdict", Verdict, VerdictRow)
 
 FILTERS: Mapping[str, Filter] = MappingProxyType(
     {
         format.FINISH: format.check_finish,
         format.FORMAT: format.check_format,
         format.LENGTH: format.check_length,
+        format.ANSWERS: format.check_final_answers,
+        language.REPETITION: language.check_repetition,
+        language.PROMPT: language.check_prompt,
+        language.LANGUAGE: language.check_language,
         answers.NAME: answers.check_answer,
-        grounding.GROUNDING: grounding.check_trace,
-        grounding.REFLECTION: grounding.check_reflection,
+        anchors.ANCHORS: anchors.check_anchors,
+        grounding.CLAIMS: grounding.check_claims,
+        reflection.REFLECTION: reflection.check_reflection,
+        evidence.BLIND: evidence.check_blind,
+        evidence.DESCRIPTION: evidence.check_description,
+        evidence.JUDGE: evidence.check_judge,
+        evidence.LIKELIHOOD: evidence.check_likelihood,
+        evidence.SWAP: evidence.check_swap,
+        evidence.VAS: evidence.check_vas,
     }
 )
 
@@ -36,7 +49,7 @@ def run_filters(draft: Draft, settings: FilterSettings) -> tuple[Verdict, ...]:
     return tuple(judge_one(draft, settings) for judge_one in FILTERS.values())
 
 
-def decide(verdicts: Sequence[Verdict]) -> Verdict | None:
+def decide(verdicts: Sequence[AnyVerdict]) -> AnyVerdict | None:
     """The verdict that drops a draft, the first in order; None where all keep it."""
     return next((verdict for verdict in verdicts if not verdict.keep), None)
 
@@ -46,6 +59,12 @@ def judge(draft: Draft, settings: FilterSettings) -> Sample:
 
     A draft that failed has no trace to judge: it stays failed, with its own stage, reason and detail.
     """
+    verdicts = () if draft.failure else run_filters(draft, settings)
+    return conclude(draft, [verdict.to_row() for verdict in verdicts])
+
+
+def conclude(draft: Draft, verdicts: Sequence[VerdictRow]) -> Sample:
+    """What becomes of a draft, given all its verdicts: the first that drops it decides."""
     if draft.failure is not None:
         failure = draft.failure
         return Sample(
@@ -55,16 +74,14 @@ def judge(draft: Draft, settings: FilterSettings) -> Sample:
             reason=str(failure.reason),
             detail=failure.detail,
         )
-    verdicts = run_filters(draft, settings)
-    rows = tuple(verdict.to_row() for verdict in verdicts)
     deciding = decide(verdicts)
     if deciding is None:
-        return Sample(draft=draft, status=Status.ACCEPTED, verdicts=rows)
+        return Sample(draft=draft, status=Status.ACCEPTED, verdicts=tuple(verdicts))
     return Sample(
         draft=draft,
         status=Status.REJECTED,
         stage=Stage.FILTER,
-        reason=str(deciding.reason or ""),
+        reason=deciding.reason,
         detail=f"{deciding.filter}: {deciding.detail}",
-        verdicts=rows,
+        verdicts=tuple(verdicts),
     )

@@ -138,14 +138,18 @@ def synth(
 @avar.command()
 @click.argument("run", type=Folder())
 @out_option("the run's own by default")
+@click.option("--explain", metavar="ID", default=None, help="Show the verdicts of one row, write nothing.")
 @set_option
 @json_option
-def curate(run: Path, out: Path | None, assignments: tuple[str, ...], as_json: bool) -> None:
+def curate(
+    run: Path, out: Path | None, explain: str | None, assignments: tuple[str, ...], as_json: bool
+) -> None:
     """Drafts -> dataset, with the run's recipe or other thresholds. Asks no teacher.
 
     \b
     Example:
         avar curate runs/demo --set filters.min_anchors=4 --out runs/demo-strict
+        avar curate runs/demo --explain 3f2a
     """
     from flows.pipeline import curate_run
     from schemas.runs import require_run, synthesis_finished
@@ -153,10 +157,23 @@ def curate(run: Path, out: Path | None, assignments: tuple[str, ...], as_json: b
     require_run(run)
     recipe = find_recipe(str(run), assignments)
     out = local_folder(out or run)
+    if explain is not None:
+        _explain(recipe, run, out, explain, as_json)
+        return
     curate_run(recipe, run, out)
     _show(out, as_json)
     if not synthesis_finished(run):
         click.echo(f"avar: {run} is not finished: these are the rows drafted so far", err=True)
+
+
+def _explain(recipe: Recipe, run: Path, dataset: Path, row: str, as_json: bool) -> None:
+    from flows.explain import explain_row, plain_sample, print_explanation
+
+    samples = explain_row(recipe, run, dataset, row)
+    if as_json:
+        write_json_line({"rows": [plain_sample(sample) for sample in samples]})
+    else:
+        print_explanation(open_console(), samples)
 
 
 @avar.command("run")

@@ -1,23 +1,39 @@
-"""The curation flow: draft shards -> dataset. It asks no teacher, so it may be repeated at will."""
+"""The curation flow: draft shards -> dataset. It asks no teacher, so it may be repeated at will.
+
+Every draft is judged by itself first, then its problem is looked for in benchmarks, then the accepted ones
+are compared with each other: near duplicates leave, and what is more than a problem's or a source's share.
+The first verdict that drops a draft is its reason, and all verdicts stay with it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from filters.verdicts import judge
+from filters.benchmarks import open_index
+from filters.curation import Candidates, drop_duplicates, find_contaminated
+from filters.decontaminate import Index
+from filters.reasons import Verdict
+from filters.selection import Key, select
+from filters.verdicts import conclude
+from flows.judging import judge_drafts
 from flows.orchestra import hear_termination
-from flows.progress import advance
+from flows.progress import advance, note
+from flows.verdict_store import VerdictStore
 from schemas.config import Recipe
-from schemas.records import Sample, Status, draft_from_row, sample_to_row
+from schemas.records import Draft, Problem, Sample, Stage, Status, draft_from_row, sample_to_row
 from schemas.runs import iterate_drafts, now, shard_entries, update_manifest
-from schemas.shards import DatasetWriter
+from schemas.shards import STAGING, DatasetWriter
+
+VERDICTS = "verdicts.arrow"
 
 
 @dataclass(frozen=True)
@@ -46,7 +62,9 @@ class Funnel:
 def curate(recipe: Recipe, root: Path, out: Path) -> Funnel:
     """Judges every draft of the run at `root` and writes the dataset at `out`.
 
-    Raises: ShardError: no drafts, or a full disk; the dataset that was there before is kept.
+    Raises:
+        ShardError: no drafts, or a full disk; the dataset that was there before is kept.
+        ConfigError: a benchmark that cannot be read, or a share that cannot hold.
     """
     hear_termination()
     return curate_drafts(recipe, root, out)
@@ -54,43 +72,102 @@ def curate(recipe: Recipe, root: Path, out: Path) -> Funnel:
 
 @task(name="curate-drafts", cache_policy=NO_CACHE, persist_result=False)
 def curate_drafts(recipe: Recipe, root: Path, out: Path) -> Funnel:
-    """One pass over the drafts, one record batch in memory."""
-    problems = 0
-    statuses: Counter[Status] = Counter()
-    reasons: Counter[str] = Counter()
-    categories: dict[str, Counter[str]] = {}
-    with DatasetWriter(out) as writer:
-        for row in iterate_drafts(root):
-            sample = judge(draft_from_row(row), recipe.filters)
+    """Passes over the drafts, one record batch in memory; between them a few numbers per accepted draft."""
+    index = open_index(recipe.decontaminate)
+    counts = _Counts()
+    with DatasetWriter(out) as writer, VerdictStore(out / STAGING / VERDICTS) as store:
+        dropped = _judge_all(recipe, root, store, index)
+        note("writing")
+        for draft, verdicts in zip(_drafts(root), store.read(), strict=True):
+            further = dropped.get((draft.problem.index, draft.sample_index))
+            sample = conclude(draft, (*verdicts, *([further.to_row()] if further else ())))
             writer.write(choose_split(sample, recipe.validation), sample_to_row(sample))
-            problems += sample.draft.sample_index == 0
-            statuses[sample.status] += 1
-            if sample.reason:
-                reasons[sample.reason] += 1
-            category = sample.draft.problem.category or sample.draft.problem.source
-            categories.setdefault(category, Counter())[str(sample.status)] += 1
-            advance()
-    funnel = _funnel(problems, statuses, reasons, categories)
+            counts.add(sample)
+    funnel = counts.to_funnel()
     shards = {split: shard_entries(infos) for split, infos in writer.shards.items()}
     update_manifest(out, finished=now(), funnel=funnel.to_dict(), shards=shards)
     return funnel
 
 
-def _funnel(
-    problems: int,
-    statuses: Counter[Status],
-    reasons: Counter[str],
-    categories: dict[str, Counter[str]],
-) -> Funnel:
-    return Funnel(
-        problems=problems,
-        drafts=statuses.total(),
-        accepted=statuses[Status.ACCEPTED],
-        rejected=statuses[Status.REJECTED],
-        failed=statuses[Status.FAILED],
-        reasons=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
-        categories={name: dict(sorted(counts.items())) for name, counts in sorted(categories.items())},
-    )
+def _judge_all(recipe: Recipe, root: Path, store: VerdictStore, index: Index | None) -> dict[Key, Verdict]:
+    """Judges each draft and stores its verdicts. Returns: the accepted ones that others displace."""
+    candidates = Candidates()
+    contamination = find_contaminated(index, _problems(root)) if index else None
+    judged = judge_drafts(root, recipe.filters)
+    for _, rows in groupby(judged, key=lambda row: row[0].problem.index):
+        beyond: Verdict | None = None
+        for position, (draft, verdicts) in enumerate(rows):
+            if contamination and position == 0 and _is_problem(draft):
+                beyond = next(contamination)
+            if beyond is not None and draft.failure is None:
+                verdicts = (*verdicts, beyond.to_row())
+            store.write(verdicts)
+            candidates.add(conclude(draft, verdicts))
+            advance()
+    return _displace(recipe, root, candidates)
+
+
+def _displace(recipe: Recipe, root: Path, candidates: Candidates) -> dict[Key, Verdict]:
+    dropped: dict[Key, Verdict] = {}
+    if recipe.dedup.enabled:
+        note("looking for duplicates")
+        indices = candidates.indices
+        problems = (problem for problem in _problems(root) if problem.index in indices)
+        dropped = drop_duplicates(candidates, problems, recipe.dedup)
+    left = [candidate for candidate in candidates.rows if candidate.key not in dropped]
+    return dropped | select(left, recipe.select)
+
+
+def _drafts(root: Path) -> Iterator[Draft]:
+    return map(draft_from_row, iterate_drafts(root))
+
+
+def _by_problem(root: Path) -> Iterator[list[Draft]]:
+    """The drafts of each row of the source, which stand next to each other."""
+    for _, drafts in groupby(_drafts(root), key=lambda draft: draft.problem.index):
+        yield list(drafts)
+
+
+def _problems(root: Path) -> Iterator[Problem]:
+    """The problems that were put to teachers, in order."""
+    return (drafts[0].problem for drafts in _by_problem(root) if _is_problem(drafts[0]))
+
+
+def _is_problem(draft: Draft) -> bool:
+    return draft.failure is None or draft.failure.stage is not Stage.SOURCE
+
+
+@dataclass
+class _Counts:
+    """A funnel while it is counted."""
+
+    problems: set[int] = field(default_factory=set)
+    statuses: Counter[Status] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    categories: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add(self, sample: Sample) -> None:
+        """Counts a draft."""
+        problem = sample.draft.problem
+        self.problems.add(problem.index)
+        self.statuses[sample.status] += 1
+        if sample.reason:
+            self.reasons[sample.reason] += 1
+        category = problem.category or problem.source
+        self.categories.setdefault(category, Counter())[str(sample.status)] += 1
+
+    def to_funnel(self) -> Funnel:
+        """What was counted."""
+        categories = sorted(self.categories.items())
+        return Funnel(
+            problems=len(self.problems),
+            drafts=self.statuses.total(),
+            accepted=self.statuses[Status.ACCEPTED],
+            rejected=self.statuses[Status.REJECTED],
+            failed=self.statuses[Status.FAILED],
+            reasons=dict(sorted(self.reasons.items(), key=lambda item: (-item[1], item[0]))),
+            categories={name: dict(sorted(counts.items())) for name, counts in categories},
+        )
 
 
 def choose_split(sample: Sample, validation: float) -> str:

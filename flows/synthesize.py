@@ -137,7 +137,7 @@ async def synthesize(recipe: Recipe, root: Path, plan: Plan) -> Outcome:
             journal,
             asked=plan.asked,
             models=plan.models,
-            accepts=lambda draft: judge(draft, recipe.filters).status is Status.ACCEPTED,
+            accepts=lambda draft: judge(draft, recipe.filters.before_evidence).status is Status.ACCEPTED,
             claims=find_claims,
         ) as engine:
             published = PublishedProgress(plan.total)

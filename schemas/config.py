@@ -26,6 +26,8 @@ _ACCESS = (
     *("url", "api_key_env", "max_in_flight", "min_in_flight", "timeout_s", "max_attempts"),
     *("retry_budget_s", "outage_s", "stream", "reuse_images", "prices"),
 )
+# What says nothing about the drafts, but what they are called and what becomes of them.
+_AFTERWARDS = {"name", "journal", "decontaminate", "dedup", "select", "validation", "train"}
 SceneFamily = Literal["count", "compare", "chart", "pattern"]
 
 
@@ -271,12 +273,132 @@ class EvidenceSettings(Settings):
         return {name: part for name, part in parts.items() if part is not None}
 
 
+class DedupSettings(Settings):
+    """When two problems are one (filters/dedup.py)."""
+
+    enabled: bool = True
+    similarity: float = Field(
+        default=90.0, ge=50, le=100, description="least likeness of two questions, rapidfuzz ratio"
+    )
+    bits: int = Field(default=4, ge=0, le=4, description="most different bits of two pictures' hashes, of 64")
+
+
+class DecontaminateSettings(Settings):
+    """When a problem stands in a benchmark (filters/decontaminate.py)."""
+
+    benchmarks: tuple[str, ...] = Field(
+        default=(), description="names of filters/benchmarks.py, folders or files; none by default"
+    )
+    index: Path | None = Field(default=None, description="file of an index that was built before")
+    ngram: int = Field(default=8, ge=3, le=32, description="words in a row; 8 in open-r1, 13 in s1")
+    max_items: int = Field(
+        default=32, ge=1, description="an n-gram or a question of more items than this is boiler-plate"
+    )
+    bits: int = Field(default=4, ge=0, le=4, description="most different bits of two pictures' hashes, of 64")
+    similarity: float = Field(
+        default=60.0, ge=0, le=100, description="likeness of the questions that confirms a near picture"
+    )
+    near_text: float = Field(
+        default=85.0, ge=50, le=100, description="least likeness of nearly equal questions"
+    )
+    image_alone: bool = Field(
+        default=True, description="the very bytes of a benchmark's picture count with any question"
+    )
+
+    @model_validator(mode="after")
+    def _targets(self) -> DecontaminateSettings:
+        if self.benchmarks and self.index is not None:
+            raise ValueError("index: was built from benchmarks; give either of them")
+        return self
+
+
+class EvidenceThresholds(Settings):
+    """What a teacher's evidence must say for a draft to be kept. None: measured if there, not judged.
+
+    A threshold that is set while a draft lacks the evidence drops the draft (`evidence_missing`): a recipe
+    that asks for a property does not let rows pass of which nobody knows it.
+    """
+
+    max_blind_right: float | None = Field(
+        default=None, ge=0, le=1, description="share of the answers without the image that are right, at most"
+    )
+    min_description_right: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of the answers from the description that are right, at least",
+    )
+    max_description_right: float | None = Field(
+        default=None, ge=0, le=1, description="the same, at most: keeps what only the image can answer"
+    )
+    min_claims_seen: float | None = Field(
+        default=None, ge=0, le=1, description="share of the trace's claims that the judge sees, at least"
+    )
+    min_likelihood_gain: float | None = Field(
+        default=None,
+        description="log-likelihood with the image minus with a blank one, nats per token, at least",
+    )
+    max_swap_similarity: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="likeness of the trace to the one in front of another image, at most",
+    )
+    min_vas: float | None = Field(
+        default=None, ge=0, description="visual attention score that a student gave the row, at least"
+    )
+
+
 class FilterSettings(Settings):
     """Thresholds of the filters. Tokens here are words and punctuation marks, counted without a model."""
 
     min_tokens: int = Field(default=20, ge=0, description="shortest trace kept")
     max_tokens: int = Field(default=8192, ge=1, description="longest trace kept")
     min_anchors: int = Field(default=2, ge=0, description="looks back at the image a trace must hold")
+    min_named_anchors: int = Field(
+        default=1, ge=0, description="of them, looks at something that the description names"
+    )
+    min_anchor_spread: float = Field(
+        default=0.5, ge=0, le=1, description="share of the chain's four quarters that must hold an anchor"
+    )
+    max_contradicted: int = Field(
+        default=0, ge=0, description="claims of the trace that the description may contradict"
+    )
+    min_supported: float = Field(
+        default=0.05, ge=0, le=1, description="share of the trace's claims that the description must support"
+    )
+    min_reflections: int = Field(
+        default=1, ge=0, description="self-checks that re-derive or correct something; 0: none is asked for"
+    )
+    max_repetition: float = Field(
+        default=0.5, ge=0, le=1, description="share of the trace's words in 8-grams that it has had before"
+    )
+    max_foreign: float = Field(
+        default=0.1, ge=0, le=1, description="share of its letters in another script than most of them"
+    )
+    evidence: EvidenceThresholds = EvidenceThresholds()
+
+    @property
+    def before_evidence(self) -> FilterSettings:
+        """What a draft is judged by while it is sampled: its evidence is gathered afterwards."""
+        return self.model_copy(update={"evidence": EvidenceThresholds()})
+
+
+class SelectSettings(Settings):
+    """Which of the accepted drafts make the dataset (filters/selection.py). None: no limit."""
+
+    per_problem: int | None = Field(
+        default=None, ge=1, description="accepted drafts of a problem that are kept, the best"
+    )
+    max_source_share: float | None = Field(
+        default=None, gt=0, le=1, description="share of the dataset that one source may have, at most"
+    )
+    max_category_share: float | None = Field(
+        default=None, gt=0, le=1, description="the same for one category of problem"
+    )
+    max_answer_type_share: float | None = Field(
+        default=None, gt=0, le=1, description="the same for choices, numbers and texts"
+    )
 
 
 class StudentSettings(Settings):
@@ -356,6 +478,9 @@ class Recipe(Settings):
     )
     partition_size: int = Field(default=250, ge=1, description="problems per Prefect task and draft shard")
     filters: FilterSettings = FilterSettings()
+    decontaminate: DecontaminateSettings = DecontaminateSettings()
+    dedup: DedupSettings = DedupSettings()
+    select: SelectSettings = SelectSettings()
     validation: float = Field(
         default=0.15, ge=0, lt=1, description="share of accepted problems held out, decided by their id"
     )
@@ -393,7 +518,8 @@ class Recipe(Settings):
             with_filters: by default where they decide which drafts there are (`samples.judged`).
         """
         judged = self.samples.judged if with_filters is None else with_filters
-        data = self.model_dump(mode="json", exclude={"validation", "train", "name", "journal"})
+        data = self.model_dump(mode="json", exclude=_AFTERWARDS)
+        data["filters"].pop("evidence")
         if not judged:
             data.pop("filters")
         data["evidence"] = {name: data["evidence"][name] for name in self.evidence.asked}

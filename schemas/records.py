@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class AnswerType(StrEnum):
@@ -213,6 +213,8 @@ class Evidence:
         blind: whole answers to the question without its image.
         description: whole answers to the question from the description alone.
         claims: the trace's claims with a judge's verdicts.
+        vas: visual attention score that a student gave the row (AVAR, eq. 1); no teacher makes it, so it is
+            None in every row as synthesized.
         calls: one entry per answer, in the order of the parts.
     """
 
@@ -221,6 +223,7 @@ class Evidence:
     claims: tuple[ClaimVerdict, ...] | None = None
     likelihood: Likelihood | None = None
     swap: Swap | None = None
+    vas: float | None = None
     faults: tuple[EvidenceFault, ...] = ()
     calls: tuple[StageCall, ...] = ()
 
@@ -352,6 +355,7 @@ def _evidence_to_row(evidence: Evidence) -> dict[str, Any]:
         "evidence_claims": listed(evidence.claims),
         "evidence_likelihood": evidence.likelihood and asdict(evidence.likelihood),
         "evidence_swap": evidence.swap and asdict(evidence.swap),
+        "evidence_vas": evidence.vas,
         "evidence_faults": listed(evidence.faults),
         "evidence_calls": listed(evidence.calls),
     }
@@ -372,6 +376,7 @@ def _evidence_from_row(row: Mapping[str, Any]) -> Evidence:
         claims=parsed("evidence_claims", ClaimVerdict),
         likelihood=None if likelihood is None else Likelihood(**likelihood),
         swap=None if swap is None else Swap(**swap),
+        vas=row.get("evidence_vas"),  # shards of version 2 do not have it
         faults=parsed("evidence_faults", EvidenceFault) or (),
         calls=parsed("evidence_calls", StageCall) or (),
     )
@@ -477,6 +482,7 @@ def draft_features() -> datasets.Features:
                 "with_blank": Value("float64"),
             },
             "evidence_swap": {"problem": text, "trace": text},
+            "evidence_vas": Value("float64"),
             "evidence_faults": List({"part": text, "reason": text, "detail": text}),
             "evidence_calls": List(call),
         }

@@ -123,13 +123,14 @@ def _uniform(digest: bytes, salt: bytes) -> float:
 # ---------------------------------------------------------------------------------------------- answers
 
 _WORDS = """
-red blue green violet orange small large upper lower left right middle narrow broad round edge corner
+plain pale matte glossy dotted small large upper lower left right middle narrow broad round edge corner
 circle square triangle line label number axis border row column shape distance height width centre gap
 overlap pattern colour area value shows stands lies touches crosses measures equals exceeds matches counts
-follows keeps three four five two one seven near above below between beside inside outside along about
+follows keeps whole half even odd bare curved near above below between beside inside outside along about
 almost exactly hardly clearly first second third next last each every other same another with without from
 towards across its their
 """
+_SEEN = "Four red circles lie on a plain ground."  # the one thing that description and chain both state
 _LOOKS = (
     "Looking back at the image, I count the circles once more",
     "Wait, let me look back at the picture and check the corner again",
@@ -170,10 +171,10 @@ def _template(model: str, text: str, tokens: int) -> bytes:
 def _text(task: str, tokens: int, draw: random.Random) -> str:
     """Prose of about so many words and marks; an anchor's passes avar's filters for the answer 4."""
     if task == "anchor":
-        body = _prose(tokens - 20, draw, looks=True)
-        return f"<think>View MARK. {body} The count of four holds.</think><answer>{ANSWER}</answer>"
+        body = _prose(tokens - 30, draw, looks=True)
+        return f"<think>View MARK. {_SEEN} {body} The count of four holds.</think><answer>{ANSWER}</answer>"
     end = f"Final answer: {ANSWER}" if task == "reason" else f"<answer>{ANSWER}</answer>"
-    return f"View MARK. {_prose(tokens - 15, draw)} {'' if task == 'describe' else end}".strip()
+    return f"View MARK. {_SEEN} {_prose(tokens - 25, draw)} {'' if task == 'describe' else end}".strip()
 
 
 def _prose(tokens: int, draw: random.Random, *, looks: bool = False) -> str:

@@ -1,31 +1,19 @@
-"""The answer checker: tables of pairs, hostile input, and workers that die."""
+"""The answer checker: extraction, tables of pairs by kind, options, precision, the filter, the real pairs."""
 
 from __future__ import annotations
 
-import asyncio
-import collections
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
-import psutil
 import pytest
 
-from filters import algebra
 from filters.answers import check, check_answer, extract_answer, is_correct
 from filters.expressions import evaluate
 from filters.normalize import canonicalise
 from filters.reasons import Reason
 from schemas.config import FilterSettings
 from schemas.records import AnswerType, Draft, Problem
+from tests.answer_pairs import EQUAL, NOT_EQUAL
+from tests.bench.filters_answers import PAIRS, measure
+from tests.conftest import SHARED_DATA
 
-ROOT = Path(__file__).resolve().parents[1]
-PAIRS = ROOT.parent / "shared" / "data" / "answers.jsonl"
 SETTINGS = FilterSettings()
 
 
@@ -56,17 +44,33 @@ def draft_of(trace: str, answer: str, choices: tuple[str, ...] = ()) -> Draft:
         ("<think>a</think><answer>12</answer>", "12"),
         ("<answer>1</answer> no: <answer>\n 2 \n</answer>", "2"),
         ("<answer>two\nlines</answer>", "two\nlines"),
+        ("<think>may be <answer>5</answer></think><answer>6</answer>", "6"),
+        ("<think>it is <answer>5</answer></think>", "5"),
+        ("<answer>5</answer> then <answer>6", "5"),
+        ("<answer>5 <answer>6</answer>", "6"),
+        ("</answer><answer>5</answer>", "5"),
+        ("<answer>5</answer></answer>", "5</answer>"),
+        (r"<answer>\boxed{5}</answer>", r"\boxed{5}"),
         (r"so \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
         (r"first \boxed{1}, then \boxed{\text{a {b} c}}", r"\text{a {b} c}"),
         (r"\boxed{\boxed{3}}", r"\boxed{3}"),
         (r"\boxed{7} and \boxed{8", "7"),
+        (r"\boxed{7 and \boxed{8}", "8"),
         (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed {9}", "9"),
+        ("\\boxed{\n1\n}", "1"),
+        (r"\boxed{\left\{ x \mid x > 0 \right\}}", r"\left\{ x \mid x > 0 \right\}"),
         (r"<answer>5</answer> \boxed{6}", "5"),
+        (r"\fbox{5}", None),
         ("the answer is 12", None),
         ("<answer>12", None),
+        ("12</answer>", None),
+        ("<Answer>12</Answer>", None),
         ("<answer> </answer>", None),
+        (r"\boxed{1}<answer></answer>", None),
         (r"\boxed{}", None),
         (r"\boxed{1", None),
+        (r"\boxed{1}} \boxed{2", "1"),
         ("", None),
     ],
 )
@@ -76,172 +80,64 @@ def test_extract_answer_is_strict(trace: str, answer: str | None) -> None:
 
 # ------------------------------------------------------------------------------------------------- pairs
 
-EQUAL = [
-    # Unicode
-    ("5√3", r"5\sqrt{3}"),
-    ("x²", "x^2"),
-    ("½", "1/2"),
-    ("3½", "3.5"),
-    ("25", "２５"),
-    ("-5", "−5"),
-    ("3×4", "12"),
-    ("2π", r"2\pi"),
-    ("x₁+x₂", "x_1+x_2"),
-    # numbers
-    ("1000", "1 000"),
-    ("1,000,000", "1000000"),
-    ("1000", "1{,}000"),
-    ("3 1/2", "3.5"),
-    ("-3 1/2", "-3.5"),
-    (r"3\frac{1}{2}", r"\frac{7}{2}"),
-    ("0.50", ".5"),
-    ("1e2", "100"),
-    ("3 x 10^5", "300000"),
-    (r"\frac12", "0.5"),
-    ("twelve", "12"),
-    ("twenty-five", "25"),
-    ("about 12", "12"),
-    ("1.5 million", "1500000"),
-    # rounding to the gold's precision
-    ("78.54", "78.5"),
-    ("8.66", r"5\sqrt{3}"),
-    ("1.67", "5/3"),
-    ("0.3333333", r"\frac{1}{3}"),
-    ("1/3", "0.33"),
-    # units
-    ("10 cm", "10"),
-    ("10", "10 cm"),
-    ("0.1 m", "10 cm"),
-    ("25 cm²", r"25\text{ cm}^2"),
-    ("5 km/h", r"5\,\mathrm{km/h}"),
-    ("5 dollars", "$5"),
-    (r"\$10", "10 dollars"),
-    ("36 degrees", r"36^\circ"),
-    (r"\frac{\pi}{3}", "60°"),
-    ("50%", "0.5"),
-    ("28 pct", r"$28\%$"),
-    ("5 square meters", "5 m^2"),
-    ("12 apples", "12"),
-    ("10 m", r"diameter $=10 \mathrm{~m}$"),
-    # labels, lists, ratios, ranges
-    ("x=3", "3"),
-    ("30", "x = 30"),
-    ("60", r"\angle ABC = 60^\circ"),
-    ("2x+3", "y=2x+3"),
-    ("2, 1", "1, 2"),
-    (r"\{3,2,1\}", "{1,2,3}"),
-    ("(2, 3)", "(2,3)"),
-    ("6 and 8", "6, 8"),
-    ("2:4", "1:2"),
-    ("1/2", "1:2"),
-    ("a:b = 2:3", "2:3"),
-    ("1 to 3", "1-3"),
-    ("4:23", "4:23"),
-    # words
-    ("The circle is red.", "red"),
-    ("Yes, it is.", "yes"),
-    ("no", "False"),
-    ("No, wait. The answer is yes.", "yes"),
-    (r"\text{Evelyn}", "Evelyn"),
-    # prose that declares
-    ("The answer is 12.", "12"),
-    ("**Answer:** 12 cm", "12 cm"),
-    ("Adding both, we get $3+4=7$, so the total is 7.", "7"),
-    (r"so \boxed{12}", "12"),
-    ("<think>it may be 5</think><answer>6</answer>", "6"),
-    ("答案为5。", "5"),
-    # letters without options
-    ("The answer is (B) 12.", "B"),
-    ("It's not A because that is odd, so I think it's B", "B"),
-    ("选B", "B"),
-    ("b", "B"),
-    # computer algebra
-    (r"\frac{x}{7}+\frac{2}{7}", r"\frac{x+2}{7}"),
-    (r"\log_2 8", "3"),
-    ("sin(x)^2 + cos(x)^2", "1"),
-    ("infinity", "∞"),
-    ("x^2 + 2*x + 1", "(x+1)^2"),
-    ("5 \\leq x", "x \\geq 5"),
-    (r"\begin{bmatrix}1 & 0 \\ 0 & 1\end{bmatrix}", r"\begin{pmatrix}1 & 0 \\0 & 1\end{pmatrix}"),
-]
 
-NOT_EQUAL = [
-    # what the usual tools let through
-    ("10 cm", "10 m"),
-    ("4:23", "4:32"),
-    ("2:40", "1:20"),
-    ("x=3", "y=3"),
-    ("not 12", "12"),
-    ("3,5", "3.5"),
-    ("3.5", "3,5"),
-    # numbers
-    ("99.9", "100"),
-    ("21.6", "21.61"),
-    ("1.7", "5/3"),
-    ("1", "1,000"),
-    ("1", "1.2"),
-    ("5%", "50%"),
-    ("-5", "5"),
-    ("> 12", "12"),
-    ("12+", "12"),
-    ("12!", "12"),
-    ("1 2", "12"),
-    ("at least 12", "12"),
-    (r"\frac{7}{15}", "0.5"),
-    ("04/02/2005", "0.00"),
-    ("5 °C", "5 °F"),
-    (r"3\sqrt{5}", r"5\sqrt{3}"),
-    ("25 cm", "25 cm^2"),
-    ("12 cm", "13 cm"),
-    ("2", "2m"),
-    # lists and intervals
-    ("1", "1,2"),
-    ("1,2,3", "1,2"),
-    ("(2,1)", "(1,2)"),
-    ("[1,3]", "(1,3)"),
-    ("2", r"\pm 2"),
-    (r"\boxed{12}\boxed{13}", "12"),
-    # words
-    ("dark red", "red"),
-    ("none", "12"),
-    ("", "12"),
-    (r"\boxed{}", "12"),
-    ("No", "Yes"),
-    # prose that does not commit
-    ("It is 12 or 13.", "12"),
-    ("The answer cannot be determined.", "12"),
-    ("The answer is not 12.", "12"),
-    ("There are 16 bags with more than 12 buttons.", "12"),
-    (r"First 12, then I correct it to \boxed{15}", "12"),
-    # letters without options
-    ("A or B", "B"),
-    ("It is not B", "B"),
-    ("(B) or (C)", "B"),
-    ("(C)", "B"),
-    ("A", "AC"),
-    # computer algebra
-    ("11a+c", "7 = 11a+c"),
-    ("x < 5", "x > 5"),
-    (r"50\sqrt{3}}. so it is 50\sqrt{3", "50"),
-    (r"50\sqrt{3}}.so:50\sqrt{3", "50"),
-]
+def pairs_of(tables: dict[str, str]) -> list[tuple[str, ...]]:
+    return [tuple(line.split(" ;; ")) for table in tables.values() for line in table.strip().splitlines()]
 
 
-@pytest.mark.parametrize(("prediction", "gold"), EQUAL)
+@pytest.mark.parametrize(("prediction", "gold"), pairs_of(EQUAL))
 def test_equal(prediction: str, gold: str) -> None:
     assert check(prediction, gold) == "equal"
 
 
-@pytest.mark.parametrize(("prediction", "gold"), NOT_EQUAL)
+@pytest.mark.parametrize(
+    ("prediction", "gold"),
+    [
+        *pairs_of(NOT_EQUAL),
+        ("", "12"),
+        ("<answer></answer>", "12"),
+        (r"50\sqrt{3}}. so it is 50\sqrt{3", "50"),
+        (r"50\sqrt{3}}.so:50\sqrt{3", "50"),
+    ],
+)
 def test_not_equal(prediction: str, gold: str) -> None:
     assert not is_correct(prediction, gold)
 
 
 @pytest.mark.parametrize(
-    ("prediction", "gold"), [("3,5", "3.5"), ("1000,99", "1000.99"), ("12 apples", "12 pears"), ("2", "2m")]
+    ("prediction", "gold"),
+    [
+        ("3,5", "3.5"),
+        ("1000,99", "1000.99"),
+        ("1.22", "1,22"),
+        ("12 apples", "12 pears"),
+        ("2", "2m"),
+        ("4:23 PM", "4:23"),
+        ("12:30", "0.4"),
+        ("3rd", "3"),
+        ("204_5", "204"),
+        ("5/6/2020", "June 5, 2020"),
+        ("March 5", "March 5, 2020"),
+        ("I think it might be a bit more than that", "12"),
+    ],
 )
 def test_a_notation_that_cannot_be_told_apart_is_undecided(prediction: str, gold: str) -> None:
     assert check(prediction, gold) == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold"),
+    [
+        ("10 cm", "10 m"),
+        ("4:23", "4:32"),
+        ("x=3", "y=3"),
+        ("3 cm", "3 cm²"),
+        ("x > 5", "[5, ∞)"),
+        ("{1, 2}", "{1, 3}"),
+    ],
+)
+def test_near_misses_are_different_and_not_only_undecided(prediction: str, gold: str) -> None:
+    assert check(prediction, gold) == "different"
 
 
 FRUIT = ("apple", "red pear", "pear", "12 kg")
@@ -284,6 +180,184 @@ def test_choices(prediction: str, gold: str, choices: tuple[str, ...], verdict: 
 
 
 @pytest.mark.parametrize(
+    ("prediction", "gold", "choices", "right"),
+    [
+        ("B", "12", ("10", "12", "14", "16"), True),
+        ("12", "B", ("10", "12", "14", "16"), True),
+        ("b)", "12", ("10", "12", "14", "16"), True),
+        ("option C", "12", ("10", "12", "14", "16"), False),
+        ("12 cm", "B", ("10 cm", "12 cm", "14 cm"), True),
+        ("0.12 m", "B", ("10 cm", "12 cm", "14 cm"), True),
+        ("12 m", "B", ("10 cm", "12 cm", "14 cm"), False),
+        ("isoceles triangle", "B", ("equilateral triangle", "isosceles triangle", "scalene triangle"), True),
+        ("Isosceles", "B", ("equilateral", "isosceles", "scalene"), True),
+        ("The triangle is isosceles.", "B", ("equilateral", "isosceles", "scalene"), True),
+        ("The triangle is not isosceles.", "B", ("equilateral", "isosceles", "scalene"), False),
+        ("increasing", "A", ("increasing", "decreasing", "constant"), True),
+        ("decreasing", "A", ("increasing", "decreasing", "constant"), False),
+        ("incresing", "A", ("increasing", "decreasing", "constant"), True),
+        ("symmetric", "A", ("asymmetric", "constant"), False),
+        ("north-east", "A", ("north-west", "south"), False),
+        ("Tuesday", "A", ("Thursday", "Monday"), False),
+        ("A or B", "A", ("x", "y"), False),
+        ("A, C", "A", ("x", "y", "z"), False),
+        ("AC", "A", ("x", "y", "z"), False),
+        ("I choose B because A is wrong", "B", ("x", "y", "z"), True),
+        ("It's B, not A.", "B", ("x", "y", "z"), True),
+        ("A is incorrect, so B", "B", ("x", "y", "z"), True),
+        ("Not A", "A", ("x", "y"), False),
+        ("The answer is B: y", "B", ("x", "y", "z"), True),
+        ("(B) y", "B", ("x", "y", "z"), True),
+        ("(B) x", "B", ("x", "y", "z"), False),
+        ("E", "B", ("x", "y", "z"), False),
+        ("4", "D", ("1", "2", "3", "4"), True),
+        ("3", "D", ("1", "2", "3", "4"), False),
+        ("2nd", "B", ("1", "2", "3", "4"), False),
+        ("5", "B", ("1", "2", "3", "4"), False),
+        ("between 2 and 3", "B", ("1", "2", "3"), False),
+        ("Yes", "A", ("yes", "no"), True),
+        ("no", "A", ("yes", "no"), False),
+        ("1:2", "C", ("2:1", "1:3", "1:2"), True),
+        ("2:4", "C", ("2:1", "1:3", "1:2"), True),
+        ("5√3", "A", ("$5\\sqrt{3}$", "$3\\sqrt{5}$"), True),
+        ("3√5", "A", ("$5\\sqrt{3}$", "$3\\sqrt{5}$"), False),
+        ("90", "A", ("$90^\\circ$", "$45^\\circ$"), True),
+        ("none of the above", "D", ("1", "2", "3", "None of the above"), True),
+        ("None", "D", ("1", "2", "3", "None of the above"), False),
+        ("答案是B", "B", ("1", "2", "3"), True),
+        ("选择C", "C", ("1", "2", "3"), True),
+        ("答案：D", "D", ("1", "2", "3", "4"), True),
+        ("B和C", "B", ("1", "2", "3", "4"), False),
+        ("", "A", ("1", "2"), False),
+        ("The answer is option (B).", "B", ("1", "2"), True),
+        ("Answer: B) 2", "2", ("1", "2"), True),
+        ("I think the answer is 2", "B", ("1", "2"), True),
+        ("All of them", "A", ("1", "2"), False),
+        ("\\boxed{B}", "B", ("1", "2"), True),
+        ("\\boxed{2}", "B", ("1", "2"), True),
+        ("<answer>B</answer>", "B", ("1", "2"), True),
+        ("4:23 P.M.", "A", ("4:23 P.M.", "4:23 A.M."), True),
+        ("4:23 pm", "A", ("4:23 P.M.", "4:23 A.M."), True),
+        ("16:23", "A", ("4:23 P.M.", "4:23 A.M."), True),
+        ("4:23 am", "A", ("4:23 P.M.", "4:23 A.M."), False),
+        ("$3.50", "B", ("$3.05", "$3.50"), True),
+        ("3.5 dollars", "B", ("$3.05", "$3.50"), True),
+        ("rhombus", "rhombus", ("rhombus", "square"), True),
+        ("a rhombus", "rhombus", ("rhombus", "square"), True),
+        ("both", "A", ("x", "y"), False),
+        ("x", "x", ("x", "y"), True),
+        ("C", "B", ("a", "c", "b"), False),
+        ("The area is 12", "12", ("10", "12"), True),
+        ("B is the correct choice.", "B", ("10", "12"), True),
+        ("Both A and B", "A", ("10", "12"), False),
+        ("obtuse", "B", ("acute", "obtuse", "right"), True),
+        ("obtuse angle", "B", ("acute angle", "obtuse angle", "right angle"), True),
+        ("right", "B", ("acute", "obtuse", "right"), False),
+        ("incorrect", "B", ("correct", "incorrect"), True),
+        ("correct", "B", ("correct", "incorrect"), False),
+        ("is not parallel", "A", ("is parallel", "is not parallel"), False),
+        ("is not parallel", "B", ("is parallel", "is not parallel"), True),
+        ("paralel lines", "A", ("parallel lines", "perpendicular lines"), True),
+        ("interior", "A", ("inferior", "x"), False),
+        ("red, blue", "A", ("red, blue", "blue, red"), True),
+        ("blue, red", "A", ("red, blue", "blue, red"), False),
+        ("(2,3)", "B", ("(3,2)", "(2,3)"), True),
+        ("(3,2)", "B", ("(3,2)", "(2,3)"), False),
+        ("x > 2", "C", ("x < 2", "x \\geq 2", "x > 2"), True),
+        ("x≥2", "C", ("x < 2", "x \\geq 2", "x > 2"), False),
+        ("(2,∞)", "C", ("x < 2", "x \\geq 2", "x > 2"), True),
+        ("\\frac{1}{2}", "A", ("0.5", "0.25"), True),
+        ("0.25", "A", ("0.5", "0.25"), False),
+        ("50%", "A", ("0.5", "0.25"), True),
+        ("3 1/2", "A", ("$3\\frac{1}{2}$", "$31/2$"), True),
+        ("option 2", "B", ("10", "12"), False),
+        ("the second option", "B", ("10", "12"), False),
+        ("2", "2", ("1", "2", "3"), True),
+        ("B", "2", ("1", "2", "3"), True),
+        ("B", "C", ("C", "B"), False),
+        ("A", "5", ("5 cm", "6 cm"), True),
+        ("Answer: **B**", "B", ("5", "6"), True),
+        ("The answer is **B. 6**", "B", ("5", "6"), True),
+        ("$\\boxed{\\text{B. } 6}$", "B", ("5", "6"), True),
+        ("B. 5", "B", ("5", "6"), False),
+        ("I am not sure. Perhaps B", "A", ("5", "6"), False),
+        ("none", "A", ("5", "6"), False),
+        ("D is wrong; C is right.", "C", ("1", "2", "3", "4"), True),
+        ("D is wrong; C is right.", "D", ("1", "2", "3", "4"), False),
+        ("6", "A", ("5", "6"), False),
+        ("five", "A", ("5", "6"), True),
+        ("Sunday", "B", ("Monday", "Sunday"), True),
+        ("Sundey", "B", ("Monday", "Sunday"), False),
+        ("gray", "A", ("gray", "green"), True),
+        ("grey", "A", ("gray", "green"), False),
+        ("The answer is (c) 14", "C", ("10", "12", "14"), True),
+        ("(c)", "C", ("10", "12", "14"), True),
+        ("The correct answer is: B", "B", ("10", "12", "14"), True),
+        ("It is 12, option B", "B", ("10", "12", "14"), True),
+        ("It is 12, option C", "B", ("10", "12", "14"), False),
+        ("12.0", "12", ("10", "12", "14"), True),
+        ("12.4", "12", ("10", "12", "14"), False),
+        ("11.9", "12", ("10", "12", "14"), False),
+        ("12", "12 cm", ("10 cm", "12 cm", "14 cm"), True),
+        ("The answer is 12 cm", "12 cm", ("10 cm", "12 cm", "14 cm"), True),
+        ("The answer is between A and B", "A", ("10 cm", "12 cm", "14 cm"), False),
+        ("A → B", "B", ("1", "2"), False),
+        ("blue", "C", ("red", "green", "blue"), True),
+        ("The ball is blue.", "C", ("red", "green", "blue"), True),
+        ("The ball is dark blue.", "C", ("red", "green", "blue"), False),
+        ("The ball is not blue but red.", "C", ("red", "green", "blue"), False),
+        ("The red ball is left of the blue ball", "C", ("red", "green", "blue"), False),
+        ("Neither", "C", ("red", "green", "blue"), False),
+        ("smaller", "A", ("smaller", "larger"), True),
+        ("It is smaller than", "A", ("smaller", "larger"), True),
+        ("It is not smaller", "A", ("smaller", "larger"), False),
+        ("less", "A", ("less than", "more than"), False),
+        ("\\text{C}", "C", ("1", "2", "3"), True),
+        ("Option C: 3", "C", ("1", "2", "3"), True),
+        ("choice (C)", "C", ("1", "2", "3"), True),
+        ("[C]", "C", ("1", "2", "3"), True),
+        ("C) 3", "3", ("1", "2", "3"), True),
+        ("C", "3", ("1", "2", "3"), True),
+        ("c", "3", ("1", "2", "3"), True),
+        ("third", "C", ("1", "2", "3"), False),
+        ("$\\frac{6}{4}$", "A", ("$\\frac{3}{2}$", "$\\frac{2}{3}$"), True),
+        ("1.5", "A", ("$\\frac{3}{2}$", "$\\frac{2}{3}$"), True),
+        ("0.67", "B", ("$\\frac{3}{2}$", "$\\frac{2}{3}$"), True),
+        ("0.7", "B", ("$\\frac{3}{2}$", "$\\frac{2}{3}$"), False),
+        ("2\\pi", "B", ("$\\pi$", "$2\\pi$", "$\\pi^2$"), True),
+        ("6.28", "B", ("$\\pi$", "$2\\pi$", "$\\pi^2$"), True),
+        ("√3", "B", ("3", "$\\sqrt{3}$"), True),
+        ("1.73", "B", ("3", "$\\sqrt{3}$"), True),
+        ("x^2+1", "A", ("$x^2+1$", "$x^2-1$"), True),
+        ("1+x^2", "A", ("$x^2+1$", "$x^2-1$"), True),
+        ("1-x^2", "A", ("$x^2+1$", "$x^2-1$"), False),
+        ("2(x+1)", "B", ("$2x+1$", "$2x+2$"), True),
+        ("Monday", "A", ("Mon", "Tue"), False),
+        ("yes", "A", ("Yes.", "No."), True),
+        ("True", "A", ("True", "False"), True),
+        ("T", "A", ("True", "False"), False),
+        ("正确", "A", ("正确", "错误"), True),
+        ("错误", "A", ("正确", "错误"), False),
+        ("红色", "B", ("蓝色", "红色"), True),
+        ("答案是红色。", "B", ("蓝色", "红色"), True),
+        ("A. 5 B. 6", "A", ("5", "6"), False),
+        ("A and not B", "A", ("5", "6"), True),
+        ("Either A or C", "A", ("5", "6", "7"), False),
+        ("not sure", "A", ("sure", "not sure"), False),
+    ],
+)
+def test_options_by_letter_text_value_and_spelling(
+    prediction: str, gold: str, choices: tuple[str, ...], right: bool
+) -> None:
+    assert is_correct(prediction, gold, choices) is right
+
+
+def test_two_options_that_are_both_close_are_none() -> None:
+    assert check("isosceles", "A", ("isoscelles", "isosceless")) != "equal"
+    assert check("isoscles", "A", ("isosceles", "scalene")) == "equal"
+
+
+@pytest.mark.parametrize(
     ("prediction", "gold", "precision", "verdict"),
     [
         ("0.214", "0.21", 2, "equal"),
@@ -321,153 +395,6 @@ def test_evaluate(text: str, value: float | None) -> None:
     assert result == (None if value is None else pytest.approx(value))
 
 
-# ------------------------------------------------------------------------------------------ hostile input
-
-TOWER = "9^{9^{9^{9}}}"
-HOSTILE = {
-    "python tower": "9**9**9**9",
-    "tex tower": TOWER,
-    "factorials": "((((((100!)!)!)!)!)!)",
-    "10k braces": "{" * 10_000,
-    "10k boxes": r"\boxed{" * 10_000,
-    "balanced boxes": r"\boxed{" * 5_000 + "1" + "}" * 5_000,
-    "1 MB of digits": "9" * 1_000_000,
-    "4k digits": "9" * 3_900,
-    "null bytes": "1\x002\x00",
-    "lone surrogates": "\ud800 6 \udfff",
-    "fractions": r"\frac{" * 500 + "1" + "}{2}" * 500,
-    "binomial": r"\binom{10^9}{5 \cdot 10^8}",
-    "polynomial": "(x+1)^{100000}",
-    "dollars": "$" * 3_900,
-    "minus signs": "-" * 300 + "5" + "x",
-    "bars": "|" * 900,
-    "is is is": " is " * 900,
-    "spaced digits": "1" + " 000" * 900,
-    "commas": "1," * 1_900 + "1",
-    "open quotes": r"\text{" * 600,
-    "exponent": "1e999999",
-    "right-to-left": "\u202e5\u202c",
-}
-
-
-@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_input_is_answered_in_time(hostile: str) -> None:
-    algebra.compare_algebraically("x", "x")  # a worker is warm: its start is not what is measured
-    started = time.monotonic()
-    verdict = check(hostile, "5")
-    assert time.monotonic() - started < algebra.CHECK_SECONDS + 2.5
-    assert verdict != "equal" or hostile == HOSTILE["right-to-left"]
-    assert check(r"\frac{x}{7}+\frac{2}{7}", r"\frac{x+2}{7}") == "equal"
-
-
-def test_a_long_answer_equals_only_itself() -> None:
-    digits = "9" * 1_000_000
-    assert check(digits, digits) == "equal"
-    assert check(digits + "1", digits) == "undecided"
-    assert check(f"<answer>5</answer>{' ' * 10_000}", "5") == "equal"
-
-
-# ------------------------------------------------------------------------------------------------ workers
-
-
-def test_importing_answers_is_cheap() -> None:
-    code = (
-        "import sys, filters.answers;"
-        "print(*{'sympy', 'math_verify', 'latex2sympy2_extended', 'torch', 'pyarrow'} & set(sys.modules))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
-
-
-def test_a_killed_worker_is_replaced() -> None:
-    assert algebra.compare_algebraically("x+x", "2x") == "equal"
-    for pid in algebra.POOL.pids():
-        os.kill(pid, signal.SIGKILL)
-    assert algebra.compare_algebraically("x+x", "2x") == "equal"
-
-
-def test_a_check_that_hangs_is_undecided_and_the_next_one_works() -> None:
-    assert algebra.compare_algebraically(TOWER, "5") == "undecided"
-    assert algebra.compare_algebraically("x+x", "2x") == "equal"
-
-
-def test_workers_serve_threads() -> None:
-    cases = [(f"x+{n}", f"{n}+x") for n in range(12)] + [(f"x+{n}", f"x-{n}") for n in range(1, 13)]
-    with ThreadPoolExecutor(8) as threads:
-        verdicts = list(threads.map(lambda case: check(*case), cases))
-    assert verdicts == ["equal"] * 12 + ["different"] * 12
-    assert len(algebra.POOL.pids()) <= algebra.MAX_WORKERS
-
-
-def test_checks_do_not_block_asyncio() -> None:
-    async def run() -> tuple[str, int]:
-        ticks = 0
-        slow = asyncio.create_task(asyncio.to_thread(check, TOWER + "+x", "5"))
-        while not slow.done():
-            ticks += 1
-            await asyncio.sleep(0.05)
-        return await slow, ticks
-
-    verdict, ticks = asyncio.run(run())
-    assert verdict == "undecided"
-    assert ticks > 10
-
-
-def test_close_workers_leaves_none_and_allows_more() -> None:
-    algebra.compare_algebraically("x", "x")
-    pids = algebra.POOL.pids()
-    algebra.close_workers()
-    assert pids
-    assert not [pid for pid in pids if running(pid)]
-    assert algebra.compare_algebraically("x", "x") == "equal"
-
-
-PARENT = """
-import sys
-from filters import algebra
-algebra.compare_algebraically("x", "x")
-print(*algebra.POOL.pids(), flush=True)
-if sys.argv[1] == "busy":
-    algebra.CHECK_SECONDS = 1000
-    print("asking", flush=True)
-    algebra.compare_algebraically("9^{9^{9^{9}}}", "5")
-elif sys.argv[1] == "idle":
-    sys.stdin.read()
-"""
-
-
-@pytest.mark.parametrize("state", ["busy", "idle", "exits"])
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_no_worker_outlives_its_parent(state: str) -> None:
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, state],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert parent.stdout is not None
-    pids = [int(pid) for pid in parent.stdout.readline().split()]
-    assert pids
-    if state == "busy":
-        assert parent.stdout.readline().strip() == "asking"
-        time.sleep(0.5)
-    if state != "exits":
-        parent.kill()
-    parent.wait(timeout=30)
-    deadline = time.monotonic() + algebra.CHECK_SECONDS + 6
-    while any(running(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not [pid for pid in pids if running(pid)]
-
-
-def running(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 # ------------------------------------------------------------------------------------------------- filter
 
 
@@ -491,24 +418,19 @@ def test_check_answer(
 
 # -------------------------------------------------------------------------------------------- measurement
 
-FLOORS = {"strong": 0.90, "weak": 0.97}
-
 
 @pytest.mark.skipif(
-    not PAIRS.exists(), reason="the labelled pairs are beside the project: ../shared/data absent"
+    not (SHARED_DATA / PAIRS).exists(),
+    reason="the labelled pairs are beside the project: ../shared/data absent",
 )
 def test_accuracy_on_labelled_pairs() -> None:
     """Share of pairs judged as labelled; `weak` labels come from other graders' outputs."""
-    right: dict[str, list[bool]] = collections.defaultdict(list)
-    for line in PAIRS.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        precision = None if row.get("precision") is None else int(row["precision"])
-        correct = is_correct(row["pred"], row["gold"], row.get("choices"), precision)
-        right["weak" if row.get("weak") else "strong"].append(correct == row["expected"])
-    assert {name: sum(seen) / len(seen) >= FLOORS[name] for name, seen in right.items()} == {
-        "strong": True,
-        "weak": True,
-    }
+    totals = {row["source"]: row for row in measure(SHARED_DATA) if row["source"].startswith("total")}
+    assert totals["total, not weak"]["accuracy"] >= 0.975
+    assert totals["total, weak"]["accuracy"] >= 0.985
+    for half in (0, 1):
+        assert totals[f"total, not weak, half {half}"]["accuracy"] >= 0.96
+        assert totals[f"total, weak, half {half}"]["accuracy"] >= 0.98
 
 
 @pytest.mark.parametrize(

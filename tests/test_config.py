@@ -128,3 +128,15 @@ def test_a_shipped_name_is_never_a_folder_that_happens_to_be_there(
     monkeypatch.chdir(tmp_path)
     assert load_recipe("demo").name == "demo"
     assert load_recipe("./demo").name == "other"
+
+
+def test_thresholds_of_evidence_change_no_draft() -> None:
+    """They are applied by curation; a draft is sampled before its evidence is there."""
+    given = {"name": "t", "source": {"kind": "scenes"}, "samples": {"accept": 1}}
+    plain = parse_recipe(given, where="t")
+    strict = parse_recipe(given | {"filters": {"evidence": {"max_blind_right": 0.5}}}, where="t")
+    other = parse_recipe(given | {"filters": {"min_anchors": 5}}, where="t")
+    assert strict.synthesis_key() == plain.synthesis_key() != other.synthesis_key()
+    assert strict.filters.before_evidence == plain.filters
+    after = parse_recipe(given | {"select": {"per_problem": 1}, "dedup": {"enabled": False}}, where="t")
+    assert after.synthesis_key() == plain.synthesis_key()

@@ -8,6 +8,7 @@ import pytest
 
 from filters.format import (
     CHARS_PER_TOKEN,
+    check_final_answers,
     check_finish,
     check_format,
     check_length,
@@ -159,3 +160,32 @@ def test_split_trace(trace: str, parts: tuple[str, str] | None) -> None:
 )
 def test_think_part(trace: str, think: str) -> None:
     assert think_part(trace, limit=6) == think
+
+
+@pytest.mark.parametrize(
+    ("think", "answers"),
+    [
+        ("So the answer would be 4. No, it is 5.", 0),
+        ("Final answer: 4", 1),
+        ("Final answer: 4\nI check it.\nFinal answer: 4.", 1),
+        ("**Final answer:** 4\nNo.\n**Final answer:** 5\n", 2),
+        ("Final answer: 4\nWait.\nThe final answer is 5.\nFinal answer: 6\n", 3),
+        ("It is \\boxed{4}, that is \\boxed{4}.", 1),
+        ("It is \\boxed{\\frac{1}{2}} or \\boxed{\\frac{1}{3}}.", 2),
+    ],
+)
+def test_several_final_answers(think: str, answers: int) -> None:
+    verdict = check_final_answers(draft_of(f"<think>{think}</think><answer>4</answer>", "4"), SETTINGS)
+    several = answers > 1
+    assert verdict.reason is (Reason.SEVERAL_ANSWERS if several else None)
+    assert verdict.score == pytest.approx(1 / answers if several else 1)
+
+
+@pytest.mark.parametrize(
+    "piece", ["final answer ", "final answer: ", "\\boxed{", "\\boxed{1", "*", "final answer: 3\n"]
+)
+def test_final_answers_are_found_in_linear_time(piece: str) -> None:
+    text = piece * (1_000_000 // len(piece))
+    started = time.monotonic()
+    check_final_answers(draft_of(f"<think>{text}</think>", "4"), SETTINGS)
+    assert time.monotonic() - started < 2

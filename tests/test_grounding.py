@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from filters.anchors import check_anchors, find_elements, measure_spread, name_element
 from filters.grounding import (
     MAX_CHARS,
+    check_claims,
     check_reflection,
     check_trace,
     find_anchors,
@@ -17,6 +19,7 @@ from filters.grounding import (
 )
 from filters.reasons import Reason
 from schemas.config import FilterSettings
+from schemas.records import Draft
 from tests.test_answers import draft_of
 
 SETTINGS = FilterSettings(min_anchors=2)
@@ -130,19 +133,94 @@ def test_find_reflections(text: str, count: int) -> None:
 ANCHOR = "Looking back at the image, the bar is red. "
 
 
+PAD = "So I go on and add up what I have, and that is it. "
+
+
 @pytest.mark.parametrize(
     ("think", "reason", "score"),
     [
         ("It is 3.", Reason.TOO_FEW_ANCHORS, 0.0),
-        (ANCHOR, Reason.TOO_FEW_ANCHORS, 1 / 3),
-        (ANCHOR * 2, None, 0.5),
-        (ANCHOR * 6, None, 0.75),
-        (ANCHOR.replace(" ", "\n"), Reason.TOO_FEW_ANCHORS, 1 / 3),
+        (ANCHOR, Reason.TOO_FEW_ANCHORS, 0.25 / 3),
+        (ANCHOR * 2, None, 0.5 * 0.5),
+        (ANCHOR * 8, None, 0.8),
+        (ANCHOR * 2 + PAD * 6, Reason.ANCHORS_BUNCHED, 0.25 * 0.5),
+        (ANCHOR + PAD * 6 + ANCHOR, None, 0.5 * 0.5),
+        (PAD * 6 + ANCHOR * 2, Reason.ANCHORS_BUNCHED, 0.25 * 0.5),
+        (ANCHOR.replace(" ", "\n"), Reason.TOO_FEW_ANCHORS, 0.25 / 3),
     ],
 )
-def test_check_trace(think: str, reason: Reason | None, score: float) -> None:
-    verdict = check_trace(draft_of(f"<think>{think}</think><answer>3</answer>", "3"), SETTINGS)
+def test_check_anchors(think: str, reason: Reason | None, score: float) -> None:
+    verdict = check_anchors(draft_of(f"<think>{think}</think><answer>3</answer>", "3"), SETTINGS)
     assert (verdict.reason, verdict.score) == (reason, pytest.approx(score))
+
+
+@pytest.mark.parametrize(
+    ("looked_at", "description", "named"),
+    [
+        ("the red bar", "A red bar and a blue one.", True),
+        ("the bar", "A red bar and a blue one.", True),
+        ("the redd bar", "A red bar and a blue one.", True),
+        ("the purple hexagon", "A red bar and a blue one.", False),
+        ("the red hexagon", "A red bar and a blue one.", False),
+        ("what is red", "A red bar and a blue one.", False),
+        ("the man's hat", "A man in a coat holds the hat.", True),
+        ("angle ABC", "Angle ABC is 30 degrees.", True),
+        ("row 2, column 3", "Row 2, column 3 holds a star.", True),
+        ("the image", "The image shows an image.", False),
+    ],
+)
+def test_an_anchor_names_what_the_description_has(looked_at: str, description: str, named: bool) -> None:
+    found = name_element(f"Looking back at {looked_at} in the image:", find_elements(description))
+    assert (found is not None) is named
+    trace = f"<think>{f'Looking back at {looked_at} in the image, I think again. {PAD}' * 2}</think>"
+    verdict = check_anchors(replace(draft_of(trace, "3"), description=description), SETTINGS)
+    assert verdict.reason is (None if named else Reason.ANCHORS_UNNAMED)
+
+
+def test_spread_is_the_share_of_quarters() -> None:
+    spans = find_anchors("the image shows " * 8)
+    assert measure_spread(spans, 16 * 8) == 1
+    assert measure_spread(spans[:1], 16 * 8) == 0.25
+    assert measure_spread([], 0) == 0
+
+
+def grounded(statement: str, description: str) -> Draft:
+    """A draft that looks back often enough, and states something."""
+    think = f"{statement} {ANCHOR} {PAD} Looking back at the bar in the image again, I go on."
+    return replace(draft_of(f"<think>{think}</think><answer>3</answer>", "3"), description=description)
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("The red bar reaches 7.", None),
+        ("The red bar reaches 8.", Reason.CLAIM_CONTRADICTED),
+        ("The red bar seemed to reach 8.", None),
+        ("So the bars are 3 apart.", None),
+    ],
+)
+def test_a_contradicted_claim_drops(statement: str, reason: Reason | None) -> None:
+    draft = grounded(statement, "The red bar reaches 7. The blue bar reaches 4.")
+    assert check_claims(draft, SETTINGS).reason is reason
+    assert check_trace(draft, SETTINGS).reason is reason
+    assert check_trace(draft).reason is reason
+    assert check_trace(draft).filter == "grounding"
+    assert check_claims(draft, FilterSettings(max_contradicted=1)).keep
+
+
+def test_the_score_of_claims_is_the_share_supported() -> None:
+    draft = grounded("The red bar reaches 7. The bar of the mayor is open.", "The red bar reaches 7.")
+    verdict = check_claims(draft, SETTINGS)
+    assert (verdict.keep, verdict.score) == (True, pytest.approx(2 / 3))
+    strict = check_claims(draft, FilterSettings(min_supported=0.7))
+    assert strict.reason is Reason.CLAIMS_UNSUPPORTED
+    assert check_claims(grounded("It is 3.", "A dog."), SETTINGS).reason is Reason.CLAIMS_UNSUPPORTED
+
+
+def test_without_a_description_the_verdict_says_that_nothing_was_compared() -> None:
+    verdict = check_trace(grounded("The red bar reaches 7.", ""), SETTINGS)
+    assert verdict.keep
+    assert "no description" in verdict.detail
 
 
 def test_no_anchor_is_needed_where_none_is_asked_for() -> None:
@@ -153,13 +231,6 @@ def test_no_anchor_is_needed_where_none_is_asked_for() -> None:
 def test_only_the_reasoning_counts() -> None:
     assert not check_trace(draft_of(f"<think>x</think><answer>{ANCHOR * 2}</answer>", "3"), SETTINGS).keep
     assert not check_reflection(draft_of("<think>x</think><answer>Wait, no.</answer>", "3"), SETTINGS).keep
-
-
-def test_check_reflection() -> None:
-    none = check_reflection(draft_of("<think>It is 3.</think>", "3"), SETTINGS)
-    assert (none.reason, none.score) == (Reason.NO_REFLECTION, 0.0)
-    one = check_reflection(draft_of("<think>Wait, it is 4.</think>", "3"), SETTINGS)
-    assert (one.reason, one.score) == (None, 0.5)
 
 
 def test_the_choices_may_speak_of_a_description() -> None:

@@ -21,8 +21,15 @@ THINK = (
 GOOD = f"<think>{THINK}</think><answer>4</answer>"
 
 
-def drafted(trace: str, finish: str = "stop") -> Draft:
-    return replace(draft_of(trace, "4"), calls=(call("describe", "stop"), call("anchor", finish)))
+BUNCHED = (
+    "Looking at the image, I see three red bars; let me re-check the left bar in the figure. Wait, it is "
+    f"red, so there are four. {' '.join(f'{number} and one makes {number + 1}.' for number in range(1, 12))}"
+)
+
+
+def drafted(trace: str, finish: str = "stop", description: str = "") -> Draft:
+    calls = (call("describe", "stop"), call("anchor", finish))
+    return replace(draft_of(trace, "4"), calls=calls, description=description)
 
 
 def test_a_good_draft_is_accepted_with_every_score() -> None:
@@ -53,11 +60,30 @@ def test_a_good_draft_is_accepted_with_every_score() -> None:
             drafted("<think>The image shows two bars. The chart shows two more.</think><answer>4</answer>"),
             Reason.NO_REFLECTION,
         ),
+        (drafted(GOOD.replace("three", f"{'so it is as it was ' * 9} three")), Reason.REPETITIVE),
+        (drafted(GOOD.replace("Wait", "You must answer the question below. Wait")), Reason.LEAKED_PROMPT),
+        (drafted(GOOD.replace("Wait", "所以答案是四，我再检查一遍。 Wait")), Reason.MIXED_LANGUAGE),
+        (drafted(GOOD.replace("Wait", "Final answer: 3\nFinal answer: 4\nWait")), Reason.SEVERAL_ANSWERS),
+        (drafted(GOOD, description="Three red bars stand beside a fourth bar."), None),
+        (drafted(GOOD, description="There are five red dots on the left."), Reason.ANCHORS_UNNAMED),
+        (drafted(f"<think>{BUNCHED}</think><answer>4</answer>"), Reason.ANCHORS_BUNCHED),
+        (
+            drafted(GOOD, description="There are two red bars, one left and one right."),
+            Reason.CLAIM_CONTRADICTED,
+        ),
+        (
+            drafted(GOOD, description="Bars of many sizes, some of them bars in red."),
+            Reason.CLAIMS_UNSUPPORTED,
+        ),
+        (drafted(GOOD.replace("it is red as well, so there are four", "yes")), Reason.HOLLOW_REFLECTION),
     ],
     ids=lambda value: value if isinstance(value, Reason) else "",
 )
-def test_the_deciding_reason(draft: Draft, reason: Reason) -> None:
+def test_the_deciding_reason(draft: Draft, reason: Reason | None) -> None:
     sample = judge(draft, SETTINGS)
+    if reason is None:
+        assert (sample.status, sample.reason) == (Status.ACCEPTED, "")
+        return
     assert (sample.status, sample.stage, sample.reason) == (Status.REJECTED, Stage.FILTER, reason)
     assert len(sample.verdicts) == len(FILTERS)
     assert sample.detail

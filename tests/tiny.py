@@ -52,6 +52,7 @@ def make_row(index: int, **changes: Any) -> dict[str, Any]:
         "evidence_claims": None,
         "evidence_likelihood": None,
         "evidence_swap": None,
+        "evidence_vas": None,
         "evidence_faults": [],
         "evidence_calls": [],
         "verdicts": [],

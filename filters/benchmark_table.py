@@ -1,0 +1,125 @@
+"""The benchmarks of the paper: where each one is published and what its columns are called.
+
+The names were read in public dataset cards and in loaders that use them; where a benchmark says
+`checked=False`, some column's name rests on such loaders alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+_SUBJECTS = (
+    *("Accounting", "Agriculture", "Architecture_and_Engineering", "Art", "Art_Theory"),
+    *("Basic_Medical_Science", "Biology", "Chemistry", "Clinical_Medicine", "Computer_Science", "Design"),
+    *("Diagnostics_and_Laboratory_Medicine", "Economics", "Electronics", "Energy_and_Power", "Finance"),
+    *("Geography", "History", "Literature", "Manage", "Marketing", "Materials", "Math"),
+    *("Mechanical_Engineering", "Music", "Pharmacy", "Physics", "Psychology", "Public_Health", "Sociology"),
+)
+SEVEN_IMAGES = tuple(f"image_{number}" for number in range(1, 8))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Benchmark:
+    """Where a benchmark is published, and what its columns are called.
+
+    Attributes:
+        dataset: its id on the Hugging Face hub.
+        configs: configurations to read, "" for the only one.
+        splits: splits to read of each.
+        question: columns to take the question from, the first that is not empty; () where it stands in the
+            picture alone.
+        choices: column of the options, a list or its Python spelling; "" where there is none.
+        images: columns of the pictures, empty ones left out.
+        keep: (column, values) of the rows that belong to it; None for all.
+        checked: False where the columns are known from other people's loaders only.
+    """
+
+    dataset: str
+    configs: tuple[str, ...] = ("",)
+    splits: tuple[str, ...]
+    id: str
+    question: tuple[str, ...]
+    choices: str = ""
+    answer: str = "answer"
+    images: tuple[str, ...]
+    keep: tuple[str, tuple[str, ...]] | None = None
+    checked: bool = True
+
+
+BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
+    {
+        "mathvista": Benchmark(
+            dataset="AI4Math/MathVista",
+            splits=("testmini",),
+            id="pid",
+            question=("question",),
+            choices="choices",
+            images=("decoded_image",),
+        ),
+        "mathvision": Benchmark(
+            dataset="MathLLMs/MathVision",
+            splits=("test",),  # testmini is part of it
+            id="id",
+            question=("question",),
+            choices="options",
+            images=("decoded_image",),
+            checked=False,
+        ),
+        "mathverse_vision_only": Benchmark(
+            dataset="AI4Math/MathVerse",
+            configs=("testmini",),
+            splits=("testmini",),
+            id="sample_index",
+            # The question of these rows stands in the picture; `question_for_eval` spells it out.
+            question=("question_for_eval", "question"),
+            images=("image",),
+            keep=("problem_version", ("Vision Only",)),
+            checked=False,
+        ),
+        "mmmu": Benchmark(
+            dataset="MMMU/MMMU",
+            configs=_SUBJECTS,
+            splits=("validation",),
+            id="id",
+            question=("question",),
+            choices="options",
+            images=SEVEN_IMAGES,
+        ),
+        "mmmu_pro": Benchmark(
+            dataset="MMMU/MMMU_Pro",
+            configs=("standard (10 options)", "standard (4 options)"),
+            splits=("test",),
+            id="id",
+            question=("question",),
+            choices="options",
+            images=SEVEN_IMAGES,
+        ),
+        "mmmu_pro_vision": Benchmark(
+            dataset="MMMU/MMMU_Pro",
+            configs=("vision",),
+            splits=("test",),
+            id="id",
+            question=(),
+            choices="options",
+            images=("image",),
+        ),
+        "mmstar": Benchmark(
+            dataset="Lin-Chen/MMStar",
+            splits=("val",),
+            id="index",
+            question=("question",),
+            images=("image",),
+        ),
+        "hallusionbench": Benchmark(
+            dataset="lmms-lab/HallusionBench",
+            splits=("image", "non_image"),
+            id="question_id",
+            question=("question",),
+            answer="gt_answer",
+            images=("image",),
+            checked=False,
+        ),
+    }
+)

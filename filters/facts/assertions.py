@@ -1,0 +1,235 @@
+"""What a claim asserts of named things, against everything that a description says of things of that name.
+
+Two red circles cannot contradict each other: a value is wrong only where no thing of its name has it. Doubt
+("seemed", "not", "at first glance") may support a claim and is never held against it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from rapidfuzz import fuzz
+
+from filters.facts.things import (
+    IS_COLOUR,
+    WORDS,
+    Amount,
+    Cell,
+    Name,
+    Scene,
+    is_a,
+    read_amounts,
+    read_cells,
+    with_tails,
+)
+from filters.facts.values import Judgement, same_number
+from filters.facts.words import (
+    COLOUR,
+    DOUBT,
+    NO_STATEMENT,
+    OUTLINES,
+    Mention,
+    canonical_colour,
+    doubted_from,
+    find_mentions,
+    find_place,
+    forgive,
+    opposed,
+    same_colour,
+    singular,
+)
+
+_CLAUSE = re.compile(r"[;:,](?!\d)\s{0,3}|\s(?:and|but|while|whereas)\s")
+_UNREAD = re.compile(r"\bunclear\b", re.IGNORECASE)  # of a cell in a list: the others are as they are said
+_PRONOUN = re.compile(r"\s{0,2}(?:it|its|which|this|that one|they)\b", re.IGNORECASE)
+_RECKONED = re.compile(
+    r"[+*/=×÷<>]|\b(?:makes?|total|sum|altogether|so far|difference|more|less|fewer|than|apart)\b",
+    re.IGNORECASE,
+)
+_PARTIAL = re.compile(
+    r"\b(?:makes?|so far|already|more|other|another|next|remaining|left over|at least|at most|than|of the|"
+    r"each|per|every|of them|again|only|both)\b",
+    re.IGNORECASE,
+)
+_NARROWED = re.compile(
+    r"\s(?:at|in|on|with|above|below|under|over|that|which|who|near|between|inside|outside|of|from|to)\s"
+    r"(?!(?:the|this)\s(?:whole\s)?(?:image|picture|figure|diagram|chart|scene|plain)|a plain)",
+    re.IGNORECASE,
+)
+_OF_SOME = re.compile(r"\b(?:the|these|those|of|both|all|any|other)\s\Z", re.IGNORECASE)
+_THERE = re.compile(
+    r"\b(?:there (?:is|are)|I (?:can )?(?:see|count|find)|we see|shows?|contains?|depicts?)\b", re.IGNORECASE
+)
+_NOUN_IS_COLOUR = re.compile(
+    rf"\b(?P<noun>[a-z]{{3,20}})\s(?:is|are)\s(?:colou?red\s)?(?P<colour>{COLOUR})\b(?!\s[a-z]{{3}}|\s?-)",
+    re.IGNORECASE,
+)
+_PARTS_STATEMENTS = re.compile(rf"\$?\d.*|[,;:()]|{COLOUR}")
+
+
+def judge_scene(claim: str, known: Scene) -> Iterator[Judgement]:
+    """A judgement for each fact about things in a claim; for a sentence of the description itself, one."""
+    found: list[Judgement] = []
+    for part, doubt, last in _parts(claim):
+        for place, verdict in _judge_part(part, last, known):
+            found.append(forgive(verdict, doubt is not None and place >= doubt))
+    doubted = bool(DOUBT.search(_UNREAD.sub("", claim)) or NO_STATEMENT.search(claim))
+    for cell, name in read_cells(claim):
+        found.append(forgive(_judge_cell(cell, name, known), doubted))
+    if not found and _is_quoted(claim, known):
+        found.append("supported")
+    yield from found
+
+
+def _parts(claim: str) -> Iterator[tuple[str, int | None, Mention | None]]:
+    """Clauses, where in each doubt begins (0 where it did before), and the thing named last before."""
+    last: Mention | None = None
+    hopeless = bool(NO_STATEMENT.search(claim))
+    doubted = hopeless
+    start = 0
+    ends = [(match.start(), match.end(), match[0]) for match in _CLAUSE.finditer(claim)]
+    for end, following, mark in [*ends, (len(claim), len(claim), "")]:
+        part = claim[start:end]
+        doubt = 0 if doubted else doubted_from(part)
+        yield part, doubt, last
+        last = next(iter(list(find_mentions(part))[-1:]), last)
+        start = following
+        doubted = hopeless or (doubt is not None and not mark.startswith(";"))
+
+
+def _judge_part(part: str, last: Mention | None, known: Scene) -> Iterator[tuple[int, Judgement]]:
+    """Each judgement with the place in the clause that it is about."""
+    mentions = list(find_mentions(part))
+    if last is not None and not mentions and _PRONOUN.match(part):
+        for verdict in _judge_said(last, part, known):
+            yield len(part), verdict
+    coloured = _NOUN_IS_COLOUR.search(part)
+    if coloured and all(mention.end != coloured.end("noun") for mention in mentions):
+        for verdict in _judge_colour(singular(coloured["noun"].lower()), coloured["colour"], known):
+            yield len(part), verdict
+    for mention, after in with_tails(part, mentions):
+        for verdict in _judge_named(mention, part, known):
+            yield mention.start, verdict
+        for verdict in (*_judge_count(mention, part, after, known), *_judge_tail(mention, after, known)):
+            yield len(part), verdict
+
+
+def _judge_tail(mention: Mention, after: str, known: Scene) -> Iterator[Judgement]:
+    if mention.count not in ("no", "each", "every", "other", "another"):
+        yield from _judge_said(mention, after, known)
+
+
+def _judge_named(mention: Mention, part: str, known: Scene) -> Iterator[Judgement]:
+    """Supported where a thing is said to be there; wrong where such things have other colours only."""
+    if not mention.colour or mention.count == "no":
+        return
+    if known.named(mention.name):
+        if _THERE.search(part[: mention.start]) and mention.number is None:
+            yield "supported"
+    elif mention.colour in known.loose.get(mention.kind, ()):
+        return
+    elif any(colour for colour, _ in known.of_kind(mention.kind)) or _is_of_other_outline(mention, known):
+        yield "contradicted"
+
+
+def _is_of_other_outline(mention: Mention, known: Scene) -> bool:
+    """True for "the red square" where what is red and has an outline is a circle."""
+    if mention.count != "the" or mention.kind not in OUTLINES:
+        return False
+    return any(
+        kind in OUTLINES and colour and same_colour(colour, mention.colour) for colour, kind in known.things
+    )
+
+
+def _judge_count(mention: Mention, part: str, after: str, known: Scene) -> Iterator[Judgement]:
+    count = mention.number
+    if count is None or mention.count == "one" or _OF_SOME.search(part[: mention.start]):
+        return
+    names = [name for name in known.named(mention.name) if bool(name[0]) == bool(mention.colour)]
+    counts = {number for name in names for number in known.things[name].counts}
+    if count in counts or (not counts and count in _sums(mention.name, known)):
+        yield "supported"
+    elif counts and not _PARTIAL.search(part) and not _NARROWED.match(after):
+        yield "contradicted"
+    else:
+        yield "unknown"
+
+
+def _sums(name: Name, known: Scene) -> set[int]:
+    """Counts that follow: things introduced one by one, and counts by colour, one for each."""
+    things = [known.things[other] for other in known.named(name)]
+    coloured = [next(iter(thing.counts)) for thing in things if len(thing.counts) == 1]
+    return {sum(thing.singles for thing in things), sum(coloured)} - {0}
+
+
+def _judge_said(mention: Mention, after: str, known: Scene) -> Iterator[Judgement]:
+    """Colour, place and amounts that a clause says of a thing."""
+    coloured = None if mention.colour else IS_COLOUR.match(after)
+    if coloured:
+        yield from _judge_colour(mention.kind, coloured["colour"], known)
+    things = [known.things[name] for name in known.named(mention.name)]
+    place = find_place(after)
+    places = [there for thing in things for there in thing.places]
+    if place and places:
+        yield _judge_place(place, places)
+    if not _RECKONED.search(after):
+        amounts = [amount for thing in things for amount in thing.amounts]
+        for amount in read_amounts(after):
+            yield _judge_amount(amount, amounts)
+
+
+def _judge_colour(kind: str, colour: str, known: Scene) -> Iterator[Judgement]:
+    colours = [name[0] for name in known.of_kind(kind) if name[0]]
+    if any(same_colour(colour, other) for other in colours):
+        yield "supported"
+    elif colours and canonical_colour(colour) not in known.loose.get(kind, ()):
+        yield "contradicted"
+
+
+def _judge_place(place: frozenset[str], places: list[frozenset[str]]) -> Judgement:
+    if any(place <= there for there in places):
+        return "supported"
+    return "contradicted" if all(opposed(place, there) for there in places) else "unknown"
+
+
+def _judge_amount(amount: Amount, known: list[Amount]) -> Judgement:
+    """Wrong where the description gives another value of the same unit and kind for such a thing."""
+    if any(same_number(amount.value, other.value) and _units_fit(amount, other) for other in known):
+        return "supported"
+    alike = [other for other in known if other.unit == amount.unit and other.family == amount.family]
+    return "contradicted" if alike and (amount.family or amount.unit) else "unknown"
+
+
+def _units_fit(one: Amount, other: Amount) -> bool:
+    return not one.unit or not other.unit or fuzz.ratio(one.unit, other.unit) >= 80
+
+
+def _judge_cell(cell: Cell, name: Name, known: Scene) -> Judgement:
+    names = known.cells.get(cell)
+    if not names:
+        return "unknown"
+    return "supported" if any(is_a(other, name) for other in names) else "contradicted"
+
+
+def _is_quoted(claim: str, known: Scene) -> bool:
+    """True where a sentence of the description says the claim's words in their order.
+
+    What it has in between may hold no number, no colour and no mark: those begin another statement.
+    """
+    words = WORDS.findall(claim.lower().rstrip(".! "))
+    if len(words) < 4 or DOUBT.search(claim):
+        return False
+    return any(_holds_in_order(sentence, words) for sentence in known.sentences)
+
+
+def _holds_in_order(sentence: list[str], words: list[str]) -> bool:
+    if len(sentence) < len(words):
+        return False
+    place = 0
+    for word in sentence:
+        if place < len(words) and word == words[place]:
+            place += 1
+        elif 0 < place < len(words) and _PARTS_STATEMENTS.fullmatch(word):
+            place = 0
+    return place == len(words)
