@@ -258,6 +258,13 @@ def sft(
 @click.argument("dataset", type=Folder())
 @click.option("--limit", default=200, show_default=True, type=click.IntRange(min=1), help="Rows measured.")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(min=1), help="Rows at once.")
+@click.option(
+    "--split",
+    default="validation",
+    show_default=True,
+    type=click.Choice(["validation", "train", "accepted"]),
+    help="Rows of the dataset; `accepted`: train and validation.",
+)
 @click.option("--layers", default=None, metavar="0-3,7", help="Layers measured; all by default.")
 @click.option("--gains/--no-gains", default=True, show_default=True, help="With image and blank gain.")
 @click.option(
@@ -274,24 +281,26 @@ def vas(
     dataset: Path,
     limit: int,
     batch_size: int,
+    split: str,
     layers: str | None,
     gains: bool,
     accuracy: Path | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """The Visual Attention Score of each MODEL (a folder or a name) on DATASET's held-out rows.
+    """The Visual Attention Score of each MODEL (a folder or a name) on DATASET's rows.
 
     \b
     Example:
         avar vas runs/demo/models/guided runs/demo --limit 50 --out runs/demo-vas
         avar vas A B C runs/demo --accuracy accuracy.json
+        avar vas A runs/demo --split accepted --limit 100000 --no-gains --out runs/demo-scores
     """
     from flows.vas.run import VasSettings, parse_layers, run_vas
     from flows.vas.tables import print_run
 
     chosen = parse_layers(layers) if layers is not None else None
-    settings = VasSettings(limit=limit, batch_size=batch_size, layers=chosen, gains=gains)
+    settings = VasSettings(limit=limit, batch_size=batch_size, split=split, layers=chosen, gains=gains)
     run = run_vas(models, dataset, settings, accuracy=accuracy, out=local_folder(out) if out else None)
     if as_json:
         write_json_line(run.summary())

@@ -27,6 +27,7 @@ from filters.verdicts import conclude
 from flows.judging import judge_drafts
 from flows.orchestra import hear_termination
 from flows.progress import advance, note
+from flows.student_scores import Scores, read_scores, with_score
 from flows.verdict_store import VerdictStore
 from schemas.config import Recipe
 from schemas.records import Draft, Problem, Sample, Stage, Status, draft_from_row, sample_to_row
@@ -73,12 +74,12 @@ def curate(recipe: Recipe, root: Path, out: Path) -> Funnel:
 @task(name="curate-drafts", cache_policy=NO_CACHE, persist_result=False)
 def curate_drafts(recipe: Recipe, root: Path, out: Path) -> Funnel:
     """Passes over the drafts, one record batch in memory; between them a few numbers per accepted draft."""
-    index = open_index(recipe.decontaminate)
+    index, scores = open_index(recipe.decontaminate), read_scores(recipe.filters.evidence)
     counts = _Counts()
     with DatasetWriter(out) as writer, VerdictStore(out / STAGING / VERDICTS) as store:
-        dropped = _judge_all(recipe, root, store, index)
+        dropped = _judge_all(recipe, root, store, index, scores)
         note("writing")
-        for draft, verdicts in zip(_drafts(root), store.read(), strict=True):
+        for draft, verdicts in zip(_drafts(root, scores), store.read(), strict=True):
             further = dropped.get((draft.problem.index, draft.sample_index))
             sample = conclude(draft, (*verdicts, *([further.to_row()] if further else ())))
             writer.write(choose_split(sample, recipe.validation), sample_to_row(sample))
@@ -89,11 +90,13 @@ def curate_drafts(recipe: Recipe, root: Path, out: Path) -> Funnel:
     return funnel
 
 
-def _judge_all(recipe: Recipe, root: Path, store: VerdictStore, index: Index | None) -> dict[Key, Verdict]:
+def _judge_all(
+    recipe: Recipe, root: Path, store: VerdictStore, index: Index | None, scores: Scores
+) -> dict[Key, Verdict]:
     """Judges each draft and stores its verdicts. Returns: the accepted ones that others displace."""
     candidates = Candidates()
     contamination = find_contaminated(index, _problems(root)) if index else None
-    judged = judge_drafts(root, recipe.filters)
+    judged = judge_drafts(root, recipe.filters, scores)
     for _, rows in groupby(judged, key=lambda row: row[0].problem.index):
         beyond: Verdict | None = None
         for position, (draft, verdicts) in enumerate(rows):
@@ -118,13 +121,13 @@ def _displace(recipe: Recipe, root: Path, candidates: Candidates) -> dict[Key, V
     return dropped | select(left, recipe.select)
 
 
-def _drafts(root: Path) -> Iterator[Draft]:
-    return map(draft_from_row, iterate_drafts(root))
+def _drafts(root: Path, scores: Scores) -> Iterator[Draft]:
+    return (with_score(draft_from_row(row), scores) for row in iterate_drafts(root))
 
 
 def _by_problem(root: Path) -> Iterator[list[Draft]]:
     """The drafts of each row of the source, which stand next to each other."""
-    for _, drafts in groupby(_drafts(root), key=lambda draft: draft.problem.index):
+    for _, drafts in groupby(_drafts(root, {}), key=lambda draft: draft.problem.index):
         yield list(drafts)
 
 

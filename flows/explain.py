@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from filters.verdicts import FILTERS, conclude, judge
+from flows.student_scores import read_scores, with_score
 from flows.text import plain, sanitize
 from schemas.config import Recipe
 from schemas.errors import ShardError
@@ -37,7 +38,8 @@ def explain_row(recipe: Recipe, run: Path, dataset: Path, row: str) -> list[Samp
     """
     drafts = _find_drafts(run, row)
     known = _verdicts_beyond(dataset, drafts[0].problem.id)
-    return [_judge(draft, recipe, known.get(draft.sample_index, ())) for draft in drafts]
+    scores = read_scores(recipe.filters.evidence)
+    return [_judge(with_score(draft, scores), recipe, known.get(draft.sample_index, ())) for draft in drafts]
 
 
 def _judge(draft: Draft, recipe: Recipe, beyond: Sequence[VerdictRow]) -> Sample:

@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from filters.verdicts import judge
+from flows.student_scores import Scores, with_score
 from schemas.config import FilterSettings
 from schemas.records import Draft, VerdictRow, draft_from_row
 from schemas.runs import count_drafts, draft_shards
@@ -28,40 +29,47 @@ _MOST_PROCESSES = 32
 _WATCH_S = 0.5
 
 
-def judge_drafts(root: Path, settings: FilterSettings) -> Iterator[tuple[Draft, Verdicts]]:
+def judge_drafts(
+    root: Path, settings: FilterSettings, scores: Scores | None = None
+) -> Iterator[tuple[Draft, Verdicts]]:
     """Every draft of a run in source order, with the verdicts of its own filters; none where it failed.
 
+    Args:
+        scores: a student's, by problem (`flows.student_scores`).
     Raises: ShardError: no drafts, or a damaged shard.
     """
+    scores = scores or {}
     paths = draft_shards(root)
     processes = min(_cores(), len(paths), _MOST_PROCESSES)
     if processes < 2 or count_drafts(root) < _FEW:
         for path in paths:
-            yield from ((draft, _judge(draft, settings)) for draft in _read(path))
+            yield from ((draft, _judge(draft, settings)) for draft in read_drafts(path, scores))
         return
-    for path, verdicts in zip(paths, _judge_elsewhere(paths, settings, processes), strict=True):
-        yield from zip(_read(path), verdicts, strict=True)
+    judged = _judge_elsewhere(paths, settings, scores, processes)
+    for path, verdicts in zip(paths, judged, strict=True):
+        yield from zip(read_drafts(path, scores), verdicts, strict=True)
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _read(path: Path) -> Iterator[Draft]:
-    return map(draft_from_row, iterate_rows(path))
+def read_drafts(path: Path, scores: Scores) -> Iterator[Draft]:
+    """The drafts of a shard with their student's scores."""
+    return (with_score(draft_from_row(row), scores) for row in iterate_rows(path))
 
 
 def _judge(draft: Draft, settings: FilterSettings) -> Verdicts:
     return judge(draft, settings).verdicts
 
 
-def judge_shard(path: Path, settings: FilterSettings) -> list[Verdicts]:
+def judge_shard(path: Path, settings: FilterSettings, scores: Scores) -> list[Verdicts]:
     """The verdicts on each draft of a shard, in order."""
-    return [_judge(draft, settings) for draft in _read(path)]
+    return [_judge(draft, settings) for draft in read_drafts(path, scores)]
 
 
 def _judge_elsewhere(
-    paths: Sequence[Path], settings: FilterSettings, processes: int
+    paths: Sequence[Path], settings: FilterSettings, scores: Scores, processes: int
 ) -> Iterator[list[Verdicts]]:
     """As `judge_shard` for each path in order, with a few shards ahead."""
     pool = ProcessPoolExecutor(
@@ -70,7 +78,7 @@ def _judge_elsewhere(
     ahead: deque[Future[list[Verdicts]]] = deque()
     try:
         for path in paths:
-            ahead.append(pool.submit(judge_shard, path, settings))
+            ahead.append(pool.submit(judge_shard, path, settings, scores))
             if len(ahead) > 2 * processes:
                 yield ahead.popleft().result()
         while ahead:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trainer.vas import VasReport
 
 TINY = "tiny"
+ACCEPTED = "accepted"  # both splits of accepted rows
 TRAINING_FILE = "training.json"  # beside the model: what it was trained with, and every step's figures
 
 
@@ -141,17 +142,25 @@ def score(
 
 
 def load_rows(data: Path, split: str, fallback: str | None = None) -> datasets.Dataset:
-    """A split of a finished dataset.
+    """A split of a finished dataset; `accepted` stands for train and validation together.
 
     Raises: ShardError: no dataset, or the split is empty.
     """
     splits = load_dataset_dict(data)
+    if split == ACCEPTED:
+        splits[ACCEPTED] = _joined(splits["train"], splits["validation"])
     for name in filter(None, (split, fallback)):
         if len(splits[name]):
             return splits[name]
     raise ShardError(
         f"{data}: the {split} split is empty: more problems, or looser filters, or another `validation` share"
     )
+
+
+def _joined(*parts: datasets.Dataset) -> datasets.Dataset:
+    from datasets import concatenate_datasets
+
+    return concatenate_datasets(list(parts))
 
 
 def _train(

@@ -347,6 +347,10 @@ class EvidenceThresholds(Settings):
     min_vas: float | None = Field(
         default=None, ge=0, description="visual attention score that a student gave the row, at least"
     )
+    vas_scores: tuple[Path, ...] = Field(
+        default=(), description="results of `avar vas --out` about the run's rows: vas.json or its folder"
+    )
+    vas_model: str | None = Field(default=None, description="whose scores, where they hold several models'")
 
 
 class FilterSettings(Settings):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flows.curate import curate_drafts
+from flows.vas.output import FORMAT
 from flows.verdict_store import VerdictStore
 from schemas.config import Recipe, parse_recipe
 from schemas.errors import ConfigError, SourceError
@@ -245,3 +246,40 @@ def test_a_person_reads_a_table(run: Path) -> None:
 @pytest.mark.parametrize(("row", "words"), [("zzz", "no row with id or name 'zzz'"), ("", "no row")])
 def test_a_row_that_is_not_there(run: Path, row: str, words: str) -> None:
     assert_one_line(avar("curate", run, "--explain", row), 1, words)
+
+
+# ------------------------------------------------------------------------------------------- scores
+
+
+def write_scores(file: Path, **models: dict[str, float | None]) -> Path:
+    reports = {
+        name: {"rows": [{"id": key, "vas": vas} for key, vas in rows.items()]}
+        for name, rows in models.items()
+    }
+    file.write_text(json.dumps({"format": FORMAT, "models": reports}))
+    return file
+
+
+def test_a_student_s_scores_are_joined_by_problem_and_judged(tmp_path: Path) -> None:
+    made = [asked(index, LONG.format(index), index) for index in range(3)]
+    rows = [drafted(made[0], 0), drafted(made[0], 1), drafted(made[1]), drafted(made[2])]
+    file = write_scores(tmp_path / "vas.json", student={made[0].id: 12.5, made[1].id: 3.0, made[2].id: None})
+    evidence = {"vas_scores": [str(tmp_path)], "min_vas": 5}
+    found = curated(tmp_path / "run", rows, filters=FILTERS | {"evidence": evidence})
+    assert ends(found) == ["accepted", "accepted", "low_vas", "evidence_missing"]
+    assert [row["evidence_vas"] for row in found] == [12.5, 12.5, 3.0, None]
+    two = write_scores(file, a={made[1].id: 9.0}, b={made[1].id: 1.0})
+    with pytest.raises(ConfigError, match="vas_model: None is none of a, b"):
+        curated(tmp_path / "run", rows, filters=FILTERS | {"evidence": evidence | {"vas_scores": [str(two)]}})
+    chosen = evidence | {"vas_model": "a"}
+    found = curated(tmp_path / "run", rows, filters=FILTERS | {"evidence": chosen})
+    assert ends(found) == ["evidence_missing", "evidence_missing", "accepted", "evidence_missing"]
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"format": "other"}'])
+def test_a_file_that_holds_no_scores_is_named(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "x.json").write_text(content)
+    settings = FILTERS | {"evidence": {"vas_scores": [str(tmp_path / "x.json")]}}
+    with pytest.raises(ConfigError, match=r"filters\.evidence\.vas_scores: .*x\.json"):
+        curated(tmp_path / "run", [drafted(asked(0, "x?", 1))], filters=settings)

@@ -35,12 +35,14 @@ class VasSettings:
 
     Attributes:
         limit: rows at most; batch_size: rows at once.
+        split: of the dataset; `accepted` is train and validation.
         layers: None for all softmax-attention layers.
         gains: also the image and the blank gain, at two more passes a row.
     """
 
     limit: int = 200
     batch_size: int = 8
+    split: str = "validation"
     layers: tuple[int, ...] | None = None
     gains: bool = True
 
@@ -88,7 +90,7 @@ class VasRun:
 def run_vas(
     models: Sequence[str], data: Path, settings: VasSettings, *, accuracy: Path | None, out: Path | None
 ) -> VasRun:
-    """Measures models on a dataset's held-out rows, on its train rows where none is held out.
+    """Measures models on a dataset's rows: on its train rows where none is held out.
 
     Args:
         accuracy: a JSON object of accuracies in percent, by model: as it was given, or its last folder name.
@@ -96,7 +98,7 @@ def run_vas(
     Raises: ConfigError: bad arguments, all of them found before the first model is measured.
         ShardError: no dataset, or an empty one. AttentionError: no row can be scored.
     """
-    rows = load_rows(data, "validation", fallback="train")
+    rows = load_rows(data, settings.split, fallback="train")
     paths = name_models(models)
     accuracies = read_accuracy(accuracy, paths) if accuracy else None
     if out is None:
@@ -155,7 +157,7 @@ def _measure(
     return VasRun(
         paths={name: one_line(path) for name, path in paths.items()},
         dataset=one_line(str(data)),
-        split=str(rows.split),
+        split=str(rows.split or settings.split),
         rows=min(settings.limit, len(rows)),
         settings=settings,
         device=torch_device(),
