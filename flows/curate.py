@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -24,17 +24,18 @@ from filters.decontaminate import Index
 from filters.reasons import Verdict
 from filters.selection import Key, select
 from filters.verdicts import conclude
-from flows.judging import judge_drafts
+from flows.judging import judge_drafts, read_drafts
 from flows.orchestra import hear_termination
 from flows.progress import advance, note
-from flows.student_scores import Scores, read_scores, with_score
+from flows.student_scores import Scores, read_scores
 from flows.verdict_store import VerdictStore
 from schemas.config import Recipe
-from schemas.records import Draft, Problem, Sample, Stage, Status, draft_from_row, sample_to_row
-from schemas.runs import iterate_drafts, now, shard_entries, update_manifest
+from schemas.records import Draft, Problem, Sample, Stage, Status, sample_to_row
+from schemas.runs import draft_shards, now, shard_entries, update_manifest
 from schemas.shards import STAGING, DatasetWriter
 
 VERDICTS = "verdicts.arrow"
+Shards = Sequence[Path]  # of the drafts, as they are when the curation begins
 
 
 @dataclass(frozen=True)
@@ -75,28 +76,29 @@ def curate(recipe: Recipe, root: Path, out: Path) -> Funnel:
 def curate_drafts(recipe: Recipe, root: Path, out: Path) -> Funnel:
     """Passes over the drafts, one record batch in memory; between them a few numbers per accepted draft."""
     index, scores = open_index(recipe.decontaminate), read_scores(recipe.filters.evidence)
+    shards = draft_shards(root)
     counts = _Counts()
     with DatasetWriter(out) as writer, VerdictStore(out / STAGING / VERDICTS) as store:
-        dropped = _judge_all(recipe, root, store, index, scores)
+        dropped = _judge_all(recipe, shards, store, index, scores)
         note("writing")
-        for draft, verdicts in zip(_drafts(root, scores), store.read(), strict=True):
+        for draft, verdicts in zip(_drafts(shards, scores), store.read(), strict=True):
             further = dropped.get((draft.problem.index, draft.sample_index))
             sample = conclude(draft, (*verdicts, *([further.to_row()] if further else ())))
             writer.write(choose_split(sample, recipe.validation), sample_to_row(sample))
             counts.add(sample)
     funnel = counts.to_funnel()
-    shards = {split: shard_entries(infos) for split, infos in writer.shards.items()}
-    update_manifest(out, finished=now(), funnel=funnel.to_dict(), shards=shards)
+    written = {split: shard_entries(infos) for split, infos in writer.shards.items()}
+    update_manifest(out, finished=now(), funnel=funnel.to_dict(), shards=written)
     return funnel
 
 
 def _judge_all(
-    recipe: Recipe, root: Path, store: VerdictStore, index: Index | None, scores: Scores
+    recipe: Recipe, shards: Shards, store: VerdictStore, index: Index | None, scores: Scores
 ) -> dict[Key, Verdict]:
     """Judges each draft and stores its verdicts. Returns: the accepted ones that others displace."""
     candidates = Candidates()
-    contamination = find_contaminated(index, _problems(root)) if index else None
-    judged = judge_drafts(root, recipe.filters, scores)
+    contamination = find_contaminated(index, _problems(shards)) if index else None
+    judged = judge_drafts(shards, recipe.filters, scores)
     for _, rows in groupby(judged, key=lambda row: row[0].problem.index):
         beyond: Verdict | None = None
         for position, (draft, verdicts) in enumerate(rows):
@@ -107,33 +109,33 @@ def _judge_all(
             store.write(verdicts)
             candidates.add(conclude(draft, verdicts))
             advance()
-    return _displace(recipe, root, candidates)
+    return _displace(recipe, shards, candidates)
 
 
-def _displace(recipe: Recipe, root: Path, candidates: Candidates) -> dict[Key, Verdict]:
+def _displace(recipe: Recipe, shards: Shards, candidates: Candidates) -> dict[Key, Verdict]:
     dropped: dict[Key, Verdict] = {}
     if recipe.dedup.enabled:
         note("looking for duplicates")
         indices = candidates.indices
-        problems = (problem for problem in _problems(root) if problem.index in indices)
+        problems = (problem for problem in _problems(shards) if problem.index in indices)
         dropped = drop_duplicates(candidates, problems, recipe.dedup)
     left = [candidate for candidate in candidates.rows if candidate.key not in dropped]
     return dropped | select(left, recipe.select)
 
 
-def _drafts(root: Path, scores: Scores) -> Iterator[Draft]:
-    return (with_score(draft_from_row(row), scores) for row in iterate_drafts(root))
+def _drafts(shards: Shards, scores: Scores) -> Iterator[Draft]:
+    return (draft for path in shards for draft in read_drafts(path, scores))
 
 
-def _by_problem(root: Path) -> Iterator[list[Draft]]:
+def _by_problem(shards: Shards) -> Iterator[list[Draft]]:
     """The drafts of each row of the source, which stand next to each other."""
-    for _, drafts in groupby(_drafts(root, {}), key=lambda draft: draft.problem.index):
+    for _, drafts in groupby(_drafts(shards, {}), key=lambda draft: draft.problem.index):
         yield list(drafts)
 
 
-def _problems(root: Path) -> Iterator[Problem]:
+def _problems(shards: Shards) -> Iterator[Problem]:
     """The problems that were put to teachers, in order."""
-    return (drafts[0].problem for drafts in _by_problem(root) if _is_problem(drafts[0]))
+    return (drafts[0].problem for drafts in _by_problem(shards) if _is_problem(drafts[0]))
 
 
 def _is_problem(draft: Draft) -> bool:

@@ -13,15 +13,17 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
 from filters.verdicts import judge
 from flows.student_scores import Scores, with_score
 from schemas.config import FilterSettings
+from schemas.errors import FlowError
 from schemas.records import Draft, VerdictRow, draft_from_row
-from schemas.runs import count_drafts, draft_shards
-from schemas.shards import iterate_rows
+from schemas.shards import count_rows, iterate_rows
 
 Verdicts = tuple[VerdictRow, ...]
 _FEW = 500  # drafts that are judged before other processes would have started
@@ -30,18 +32,17 @@ _WATCH_S = 0.5
 
 
 def judge_drafts(
-    root: Path, settings: FilterSettings, scores: Scores | None = None
+    paths: Sequence[Path], settings: FilterSettings, scores: Scores | None = None
 ) -> Iterator[tuple[Draft, Verdicts]]:
-    """Every draft of a run in source order, with the verdicts of its own filters; none where it failed.
+    """Every draft of some shards in order, with the verdicts of its own filters; none where it failed.
 
     Args:
         scores: a student's, by problem (`flows.student_scores`).
-    Raises: ShardError: no drafts, or a damaged shard.
+    Raises: ShardError: a damaged shard. FlowError: a process was killed.
     """
     scores = scores or {}
-    paths = draft_shards(root)
     processes = min(_cores(), len(paths), _MOST_PROCESSES)
-    if processes < 2 or count_drafts(root) < _FEW:
+    if processes < 2 or sum(count_rows(path) for path in paths) < _FEW:
         for path in paths:
             yield from ((draft, _judge(draft, settings)) for draft in read_drafts(path, scores))
         return
@@ -78,13 +79,28 @@ def _judge_elsewhere(
     ahead: deque[Future[list[Verdicts]]] = deque()
     try:
         for path in paths:
-            ahead.append(pool.submit(judge_shard, path, settings, scores))
+            with _interrupts_held_back():
+                ahead.append(pool.submit(judge_shard, path, settings, scores))
             if len(ahead) > 2 * processes:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
+    except BrokenProcessPool as error:
+        raise FlowError(
+            "a process that judges drafts was killed, perhaps for want of memory; run the command again"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """A process that starts now inherits that Ctrl-C, which a terminal sends to all of them, is held back."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _stay_with_parent(parent: int) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,14 +27,16 @@ from flows.progress import advance, note
 from schemas.config import Recipe
 from schemas.records import Draft, Status, problem_of
 from schemas.runs import (
+    count_all_drafts,
     count_partition,
     discard_failed,
+    discard_misfits,
     finish_synthesis,
     finished_as,
+    iterate_partition,
     journal_path,
     partition_fingerprint,
     read_manifest,
-    read_partition,
     reopen_synthesis,
     update_manifest,
     write_partition,
@@ -44,7 +46,7 @@ from synth.engine import Engine, UnfinishedError, open_engine
 from synth.journal import Journal
 from synth.ledger import Cost, Usage, cost, merged, read_usage
 from synth.partitions import OpenPartitions, Partition, cut_partitions
-from synth.reading import read_ahead
+from synth.reading import Reader, ReadingStoppedError
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,16 @@ class _Synthesis:
     plan: Plan
     engine: Engine
     published: PublishedProgress
+    reader: Reader
     rows: dict[int, int] = field(default_factory=dict)
     done: int = 0
     waiting: Counter[str] = field(default_factory=Counter)
     stopped: int = 0
+
+    def stop(self) -> None:
+        """Begins nothing more; what is in flight comes to its end."""
+        self.engine.stop()
+        self.reader.stop()
 
     def say_progress(self, drafts: Sequence[Draft]) -> None:
         """One problem has its drafts."""
@@ -141,7 +149,8 @@ async def synthesize(recipe: Recipe, root: Path, plan: Plan) -> Outcome:
             claims=find_claims,
         ) as engine:
             published = PublishedProgress(plan.total)
-            outcome = await _run(recipe, _Synthesis(root, plan, engine, published))
+            with Reader(recipe.source, recipe.seed) as reader:
+                outcome = await _run(recipe, _Synthesis(root, plan, engine, published, reader))
     return outcome
 
 
@@ -149,7 +158,7 @@ async def _run(recipe: Recipe, synthesis: _Synthesis) -> Outcome:
     engine = synthesis.engine
     saying = asyncio.create_task(_say_load(synthesis))
     try:
-        with graceful_interrupts(engine.stop, lambda: engine.in_flight):
+        with graceful_interrupts(synthesis.stop, lambda: engine.in_flight):
             await _run_partitions(recipe, synthesis)
     finally:
         saying.cancel()
@@ -160,6 +169,8 @@ async def _run(recipe: Recipe, synthesis: _Synthesis) -> Outcome:
     outcome = Outcome(sum(rows), dict(synthesis.waiting), synthesis.stopped, usage)
     if outcome.finished:
         finish_synthesis(synthesis.root, rows)
+    elif synthesis.stopped:  # shards that were not come to are there as well
+        outcome = replace(outcome, drafts=count_all_drafts(synthesis.root))
     ended = {"drafts": outcome.drafts, "stopped": outcome.stopped, **outcome.waiting}
     await publish_accounts(ended, usage, outcome.costs(recipe))
     return outcome
@@ -176,17 +187,20 @@ async def _run_partitions(recipe: Recipe, synthesis: _Synthesis) -> None:
     """Runs every partition of the source, as many at once as keep the teachers busy."""
     engine, opened, read = synthesis.engine, OpenPartitions(recipe), 0
     try:
-        async with aclosing(read_ahead(recipe.source, recipe.seed)) as rows, asyncio.TaskGroup() as group:
-            async for partition in cut_partitions(rows, recipe.partition_size):
-                await opened.room()
-                if engine.stopped or engine.tally.beyond(problem_of(partition.items[0]).index):
-                    break
-                if await _is_done(partition, synthesis):
-                    await _count_done(partition, synthesis)  # at once: it may show that no other is needed
-                else:
-                    opened.add(partition, group.create_task(_run_partition(partition, synthesis)))
-                    await partition.reading_ended()
-                read += len(partition.items)
+        async with asyncio.TaskGroup() as group:
+            with suppress(ReadingStoppedError):
+                async for partition in cut_partitions(synthesis.reader, recipe.partition_size):
+                    await opened.room()
+                    if engine.stopped or engine.tally.beyond(problem_of(partition.items[0]).index):
+                        break
+                    if await _is_done(partition, synthesis):
+                        await _count_done(
+                            partition, synthesis
+                        )  # at once: it may show that no other is needed
+                    else:
+                        opened.add(partition, group.create_task(_run_partition(partition, synthesis)))
+                        await partition.reading_ended()
+                    read += len(partition.items)
     except BaseExceptionGroup as errors:
         raise telling_error(errors) from errors
     if engine.stopped and engine.tally.cut is None:
@@ -216,16 +230,15 @@ async def _is_done(partition: Partition, synthesis: _Synthesis) -> bool:
     finished = finished_as(synthesis.root, partition.number)
     if not finished:
         return False
-    while not synthesis.engine.stopped and await partition.read_one():
-        pass
-    return partition.is_whole and partition_fingerprint(partition.items) == finished
+    await partition.read_through()
+    return partition_fingerprint(partition.items) == finished
 
 
 async def _count_done(partition: Partition, synthesis: _Synthesis) -> None:
     root, number, engine = synthesis.root, partition.number, synthesis.engine
     if engine.recipe.samples.until is not None:
-        drafts = await asyncio.to_thread(read_partition, root, number)
-        await engine.count_drafts([problem_of(item).index for item in partition.items], drafts)
+        indices = [problem_of(item).index for item in partition.items]
+        await engine.count_drafts(indices, iterate_partition(root, number))
     synthesis.rows[number] = count_partition(root, number)
     advance(len(partition.items), "already drafted", earlier=True)
     await _publish(partition, synthesis)
@@ -244,8 +257,12 @@ async def synthesize_partition(partition: Partition, synthesis: _Synthesis) -> N
         drafts, whole = unfinished.drafts, False
         if unfinished.waiting or engine.recipe.samples.until is not None:
             return
-    if drafts:
-        synthesis.rows[number] = len(drafts)
-        fingerprint, stamp = partition_fingerprint(partition.items), synthesis.plan.stamp
-        write = partial(write_partition, synthesis.root, number, fingerprint, drafts, stamp, whole=whole)
-        await asyncio.to_thread(write)
+    except ReadingStoppedError:
+        return
+    if not drafts or (not whole and len(drafts) <= count_partition(synthesis.root, number)):
+        return  # what an earlier go has left is more
+    synthesis.rows[number] = len(drafts)
+    fingerprint, stamp = partition_fingerprint(partition.items), synthesis.plan.stamp
+    write = partial(write_partition, synthesis.root, number, fingerprint, drafts, stamp, whole=whole)
+    await asyncio.to_thread(write)
+    discard_misfits(synthesis.root, number, problem_of(partition.items[-1]).index, whole=whole)

@@ -18,7 +18,7 @@ import os
 import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -40,6 +40,7 @@ from schemas.records import (
 )
 from schemas.shards import (
     ShardInfo,
+    count_rows,
     disk_errors,
     iterate_rows,
     read_shard,
@@ -100,7 +101,7 @@ def open_curation(run: Path, out: Path, recipe: Recipe) -> Iterator[None]:
     identity = str(run.resolve())
     if identity != str(out.resolve()):
         _require_curated_from(out, identity)
-    with _locked(out):
+    with _locked(out), _locked(run, shared=True) if identity != str(out.resolve()) else nullcontext():
         write_text(out / RECIPE_FILE, dump_recipe(recipe))
         if identity != str(out.resolve()):
             update_manifest(out, curated_from=identity)
@@ -269,12 +270,16 @@ def _first_difference(old: Any, new: Any, path: str = "") -> str:
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def _locked(root: Path, *, shared: bool = False) -> Iterator[None]:
+    """Keeps other avar processes from writing there; `shared`: others may read it, too."""
     with opened_for_lock(root) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ShardError(f"{root}: another avar process (pid {_holder(file)}) is writing here") from error
+        if shared:
+            yield
+            return
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -384,14 +389,42 @@ def finished_as(root: Path, number: int) -> str:
     return _metadata(path, _PARTITION_KEY) if path.exists() else ""
 
 
-def read_partition(root: Path, number: int) -> list[Draft]:
-    """The drafts of a finished partition."""
-    return [draft_from_row(row) for row in iterate_rows(partition_path(root, number))]
+def iterate_partition(root: Path, number: int) -> Iterator[Draft]:
+    """The drafts of a partition's shard, in order."""
+    return map(draft_from_row, iterate_rows(partition_path(root, number)))
 
 
 def count_partition(root: Path, number: int) -> int:
-    """How many drafts a finished partition has."""
-    return _rows(partition_path(root, number))
+    """How many drafts a partition's shard holds, 0 where there is none."""
+    path = partition_path(root, number)
+    return count_rows(path) if path.exists() else 0
+
+
+def count_all_drafts(root: Path) -> int:
+    """Rows in all draft shards, 0 where there are none."""
+    return sum(map(count_rows, _shard_paths(root)))
+
+
+def discard_misfits(root: Path, number: int, last: int, *, whole: bool) -> int:
+    """Removes the shards behind a partition that were cut elsewhere: no row may be in two of them or in none.
+
+    Where partitions end depends on the size of their pictures: a source that has changed may cut others.
+    Nothing is lost, since the answers are in the journal.
+
+    Args:
+        last: index of the last row that the partition has read.
+        whole: whether that is its last row.
+    Returns: how many were removed.
+    """
+    behind = [path for path in _shard_paths(root) if path > partition_path(root, number)]
+    if not behind:
+        return 0
+    first = read_shard(behind[0]).column("index")[0].as_py()
+    if first == last + 1 or (not whole and first > last):
+        return 0
+    for path in behind:
+        path.unlink()
+    return len(behind)
 
 
 def _metadata(path: Path, key: bytes) -> str:
@@ -427,9 +460,9 @@ def require_whole(root: Path) -> None:
             "with the same recipe and --out to make the missing ones"
         )
     for path, rows in zip(paths, known, strict=True):
-        if _rows(path) != rows:
+        if count_rows(path) != rows:
             raise ShardError(
-                f"{path}: {_rows(path)} rows, {rows} were written; remove it and synthesize again"
+                f"{path}: {count_rows(path)} rows, {rows} were written; remove it and synthesize again"
             )
 
 
@@ -463,8 +496,4 @@ def iterate_drafts(root: Path) -> Iterator[dict[str, Any]]:
 
 def count_drafts(root: Path) -> int:
     """Rows in all draft shards."""
-    return sum(_rows(path) for path in draft_shards(root))
-
-
-def _rows(path: Path) -> int:
-    return read_shard(path).num_rows
+    return sum(count_rows(path) for path in draft_shards(root))

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import datasets
 
 SPLITS = ("train", "validation", "rejected", "failed")
-BATCH_ROWS = 64  # rows per record batch: bounds the memory of writing rows that hold pictures
+BATCH_ROWS = 64  # rows per record batch
+BATCH_BYTES = 16 * 2**20  # of pictures per record batch: bounds the memory of writing and of reading rows
 SHARD_BYTES = 512 * 2**20  # a split's file is closed after about this much
 _CANNOT_WRITE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST),
@@ -65,6 +66,7 @@ class ShardWriter:
         self._schema = schema
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self._pending: list[Mapping[str, Any]] = []
+        self._pending_bytes = 0
         self.rows = 0
 
     def __enter__(self) -> ShardWriter:
@@ -78,8 +80,9 @@ class ShardWriter:
     def write(self, row: Mapping[str, Any]) -> None:
         """Adds one row; columns as in the schema."""
         self._pending.append(row)
+        self._pending_bytes += sum(len(image["bytes"]) for image in row.get("images", ()))
         self.rows += 1
-        if len(self._pending) >= BATCH_ROWS:
+        if len(self._pending) >= BATCH_ROWS or self._pending_bytes >= BATCH_BYTES:
             self._flush()
 
     @property
@@ -96,7 +99,7 @@ class ShardWriter:
             raise ShardError(f"{self._path.name}: rows from {ids} do not fit the schema: {error}") from error
         with disk_errors(self._path):
             self._stream.write_batch(batch)
-        self._pending = []
+        self._pending, self._pending_bytes = [], 0
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -143,6 +146,11 @@ def read_shard(path: Path) -> pa.Table:
         return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
     except (pa.ArrowInvalid, OSError) as error:
         raise ShardError(f"{path}: not a readable Arrow stream ({_first_line(error)})") from error
+
+
+def count_rows(path: Path) -> int:
+    """Rows in a shard."""
+    return read_shard(path).num_rows
 
 
 def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -51,6 +51,8 @@ class Admission:
                 future.set_result(True)
 
     def _has_room(self) -> bool:
+        if self._lane is not None and self._lane.given_up:
+            return True  # the row hears of it at its first call
         level = sum(server.pace.limit for server in self._dispatcher.servers)
         resting = min(self._dispatcher.resting, level + _MOST_RESTING)
         if self._begun >= level + max(1, level // _SPARE_SHARE) + resting:
@@ -66,6 +68,14 @@ class Admission:
         """A row has ended."""
         self._begun -= 1
         self.grant()
+
+    def refuse_beyond(self, last: int) -> None:
+        """Sends away the rows behind this one."""
+        for index, _, future in self._queue:
+            if index > last and not future.done():
+                future.set_result(False)
+        self._queue = [entry for entry in self._queue if entry[0] <= last]
+        heapq.heapify(self._queue)
 
     def stop(self) -> None:
         """Lets no further row begin."""

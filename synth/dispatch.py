@@ -53,11 +53,14 @@ class Lane:
         free = sum(s.pace.limit - s.in_flight for s in self.servers if s.up and s.paused_until <= now)
         return free - len(self.waiting)
 
+    def with_room(self) -> list[Server]:
+        """The servers that a call could be sent to at once."""
+        now = time.monotonic()
+        return [s for s in self.servers if s.up and s.in_flight < s.pace.limit and s.paused_until <= now]
+
     def least_busy(self) -> Server | None:
         """The server with room that has the least work for its pace."""
-        now = time.monotonic()
-        with_room = [s for s in self.servers if s.up and s.in_flight < s.pace.limit and s.paused_until <= now]
-        return min(with_room, key=lambda s: s.in_flight / s.pace.limit, default=None)
+        return min(self.with_room(), key=lambda s: s.in_flight / s.pace.limit, default=None)
 
 
 class Dispatcher:
@@ -176,6 +179,7 @@ class Dispatcher:
         """Takes a server out of service until it answers again."""
         if server.up:
             server.up = False
+            server.held.abandon()
             self._start(self._revive(server))
             for lane in self.lanes:
                 if server in lane.servers and not any(other.up for other in lane.servers):
@@ -225,6 +229,7 @@ class Dispatcher:
             if not future.done():
                 future.set_exception(OutageError(TeacherFault.UNREACHABLE, lane.given_up))
         lane.waiting.clear()
+        self.on_room()  # rows that wait for a place must hear of it, too
 
     async def _watch_queue(self, server: Server) -> None:
         while True:

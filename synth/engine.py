@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 from schemas.config import Recipe, TeacherSettings
@@ -25,6 +25,7 @@ from synth.evidence import gather_evidence
 from synth.journal import Journal
 from synth.ledger import Ledger
 from synth.partitions import Partition, each, known_rows, read_all
+from synth.reading import ReadingStoppedError
 from synth.requests import Answer, Request
 from synth.sampling import Tally, draw_samples
 from synth.stages import draft_sample
@@ -149,11 +150,12 @@ class Engine:
 
         partners: dict[int, Problem] = {}
         if self.recipe.evidence.swap:
-            rows = await read_all(rows)
-            partners = _swap_partners(rows)
+            with suppress(ReadingStoppedError):
+                await read_all(rows)
+            partners = _swap_partners(known_rows(rows))
         try:
             async with asyncio.TaskGroup() as group:
-                async for item in each(rows):
+                async for item in _until_stopped(each(rows)):
                     if isinstance(item, Draft):
                         results[item.problem.index] = [item]
                         self._count(item.problem.index, 0)
@@ -171,7 +173,10 @@ class Engine:
                         task.add_done_callback(partial(self._ended, item.index))
         except BaseExceptionGroup as errors:
             raise telling_error(errors) from errors
-        return await self._collect(known_rows(rows), results, waiting)
+        drafts = await self._collect(known_rows(rows), results, waiting)
+        if isinstance(rows, Partition) and not rows.is_whole and self.tally.cut is None:
+            raise UnfinishedError(drafts, {}, 0)  # what has not been read is nobody's yet
+        return drafts
 
     def _ended(self, index: int, _: object) -> None:
         """A row's task is over, one that was cancelled before its first step included."""
@@ -226,15 +231,18 @@ class Engine:
     def _count(self, index: int, accepted: int) -> None:
         self.tally.done(index, accepted)
         if self.tally.cut is not None:
+            self.admission.refuse_beyond(self.tally.cut)
             for other, task in list(self._running.items()):
                 if self.tally.beyond(other):
                     task.cancel()
 
-    async def count_drafts(self, indices: Sequence[int], drafts: Sequence[Draft]) -> None:
+    async def count_drafts(self, indices: Sequence[int], drafts: Iterable[Draft]) -> None:
         """Counts the drafts of a partition that was finished before, towards `samples.until`."""
         if self.recipe.samples.until is None:
             return
-        accepted = Counter([draft.problem.index for draft in drafts if await self._judged(draft)])
+        accepted: Counter[int] = Counter()
+        for draft in drafts:
+            accepted[draft.problem.index] += await self._judged(draft)
         for index in indices:
             self._count(index, accepted[index])
 
@@ -273,6 +281,13 @@ class _Row:
         if answer is None:
             raise WaitsError(name)
         return answer
+
+
+async def _until_stopped(rows: AsyncIterator[Item]) -> AsyncIterator[Item]:
+    """The rows as far as they are read."""
+    with suppress(ReadingStoppedError):
+        async for item in rows:
+            yield item
 
 
 def _swap_partners(items: Sequence[Item]) -> dict[int, Problem]:

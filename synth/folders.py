@@ -49,13 +49,18 @@ def read_lines(table: Path) -> Iterator[bytes]:
     """The lines of a table that are not blank, in order.
 
     One that is over MAX_ROW_BYTES is cut there, so that it fails as a row, not as memory.
+
+    Raises: SourceError: it cannot be read.
     """
-    with table.open("rb") as file:
-        while line := file.readline(MAX_ROW_BYTES):
-            if line.strip():
-                yield line
-            while line and not line.endswith(b"\n"):
-                line = file.readline(MAX_ROW_BYTES)
+    try:
+        with table.open("rb") as file:
+            while line := file.readline(MAX_ROW_BYTES):
+                if line.strip():
+                    yield line
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(MAX_ROW_BYTES)
+    except OSError as error:
+        raise SourceError(f"{table}: cannot be read ({error.strerror}); the same command goes on") from error
 
 
 def read_file(folder: Path, name: str, max_bytes: int) -> bytes:

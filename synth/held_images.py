@@ -53,8 +53,15 @@ class HeldImages:
             yield
         finally:
             for name, sending in begun.items():
-                del self._sending[name]
+                if self._sending.get(name) is sending:
+                    del self._sending[name]
                 sending.ended.set()
+
+    def abandon(self) -> None:
+        """The server is away: nobody waits for an image to come to it."""
+        for sending in self._sending.values():
+            sending.ended.set()
+        self._sending.clear()
 
     def arrival(self, names: Iterable[str], order: int, *, any_row: bool) -> asyncio.Event | None:
         """What to wait for before a row's call names these images, where another call is bringing one.
@@ -64,6 +71,6 @@ class HeldImages:
         """
         for name in names:
             sending = self._sending.get(name)
-            if sending is not None and (any_row or sending.order == order):
+            if sending is not None and name not in self._held and (any_row or sending.order == order):
                 return sending.ended
         return None

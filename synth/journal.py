@@ -51,7 +51,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._log = path.with_name(path.name + "-wal")
+        self._log_bytes = 0  # of the log, as of the last sync
         self.written = self.commits = 0
         # Kept from entry to entry: made anew for each, as pyarrow does it, they take 30 us instead of 12.
         self._compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
@@ -171,24 +171,23 @@ class Journal:
         Here nothing is committed meanwhile, but the loop waits for the disk: only where the log is long.
         """
         try:
-            if self._open and self._log_bytes() > _LONG_LOG_BYTES:
+            if self._open and self._log_bytes > _LONG_LOG_BYTES:
                 self._checkpoint(self._database)
         except ShardError as error:
             self._failure = error
 
-    def _log_bytes(self) -> int:
+    def _checkpoint(self, database: sqlite3.Connection) -> int:
+        """Returns: bytes in the log, copied or not; 0 where another process copies it just now."""
         with self._errors():
-            return self._log.stat().st_size
-
-    def _checkpoint(self, database: sqlite3.Connection) -> None:
-        with self._errors():
-            database.execute("pragma wal_checkpoint(passive)")
+            _, pages, _ = database.execute("pragma wal_checkpoint(passive)").fetchone()
+            [page_bytes] = database.execute("pragma page_size").fetchone()
+        return max(pages, 0) * page_bytes
 
     def _sync(self) -> None:
         """Copies the log into the file; SQLite forces both to the disk on the way."""
         try:
             with self._errors(), closing(self._connect()) as database:
-                self._checkpoint(database)
+                self._log_bytes = self._checkpoint(database)
         except ShardError as error:
             self._failure = error
 

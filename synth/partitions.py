@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 
 from schemas.config import Recipe
 from schemas.records import Item, Problem
 
 MOST_BYTES = 64 * 2**20  # of a partition's pictures: it holds them until its shard is written
 _OPEN_BYTES = 8 * MOST_BYTES  # of all open partitions' pictures, unless more are needed to keep teachers busy
+
+
+class Rows(Protocol):
+    """Where rows come from, one after the other (`synth.reading.Reader`)."""
+
+    async def next(self) -> Item | None:
+        """The next row, None behind the last one."""
+        ...
 
 
 class Partition:
@@ -25,7 +34,7 @@ class Partition:
         is_whole: True once all of its rows have been read.
     """
 
-    def __init__(self, number: int, first: Item, rest: AsyncIterator[Item], size: int) -> None:
+    def __init__(self, number: int, first: Item, rest: Rows, size: int) -> None:
         self.number = number
         self.items: list[Item] = []
         self.nbytes = 0
@@ -56,11 +65,13 @@ class Partition:
     async def read_one(self) -> bool:
         """Reads a further row. Returns: False where there is none.
 
-        Raises: SourceError: the source cannot be read on.
+        Raises:
+            SourceError: the source cannot be read on.
+            ReadingStoppedError: the run is being ended.
         """
         if self.is_whole:
             return False
-        item = await anext(self._rest, None)
+        item = await self._rest.next()
         if item is None:
             self._end()
             return False
@@ -81,14 +92,14 @@ class Partition:
         await self._let_go.wait()
 
 
-async def cut_partitions(rows: AsyncIterator[Item], size: int) -> AsyncIterator[Partition]:
+async def cut_partitions(rows: Rows, size: int) -> AsyncIterator[Partition]:
     """The partitions of a source in order. The next one is given once the one before is no longer read.
 
     Args:
         size: rows of a partition, at most.
     """
     number = 0
-    while (first := await anext(rows, None)) is not None:
+    while (first := await rows.next()) is not None:
         partition = Partition(number, first, rows, size)
         yield partition
         await partition.reading_ended()
@@ -135,11 +146,10 @@ async def each(rows: Sequence[Item] | Partition) -> AsyncIterator[Item]:
             yield item
 
 
-async def read_all(rows: Sequence[Item] | Partition) -> Sequence[Item]:
-    """All the rows at once."""
+async def read_all(rows: Sequence[Item] | Partition) -> None:
+    """Reads what has not been read."""
     if isinstance(rows, Partition):
         await rows.read_through()
-    return known_rows(rows)
 
 
 def known_rows(rows: Sequence[Item] | Partition) -> Sequence[Item]:

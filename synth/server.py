@@ -191,6 +191,10 @@ class Server:
                 self.images_sent += 1
         return parts
 
+    def holds(self, request: Request) -> bool:
+        """True where all images of a request can be referred to."""
+        return self._reuses and all(image.sha256 in self.held for image in request.images)
+
     def image_on_its_way(self, request: Request, order: int) -> asyncio.Event | None:
         """What a call should wait for, in nobody's place, since another one is bringing an image of it.
 

@@ -136,7 +136,12 @@ class Teacher:
             arrival = server.image_on_its_way(request, order)
             if arrival is None:
                 return server
+            other = next((one for one in self.lane.with_room() if one.holds(request)), None)
+            if other is not None:
+                other.in_flight += 1
             self._dispatcher.release(server)
+            if other is not None:
+                return other
             await arrival.wait()
 
     def _notice(self, server: Server, error: TeacherError) -> None:

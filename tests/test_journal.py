@@ -99,6 +99,52 @@ def test_the_log_beside_it_does_not_grow_with_the_answers(
     assert (tmp_path / "j").stat().st_size > 8_000_000
 
 
+def test_a_journal_may_be_named_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite puts its log beside the real file."""
+    monkeypatch.setattr(journal_module, "_SYNC_S", 0.01)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.sqlite").symlink_to(tmp_path / "real" / "j.sqlite")
+
+    async def go(journal: Journal) -> None:
+        for number in range(10):
+            await journal.put(key(number), stage="s", model="m", request=b"{}", outcome=b"{}")
+            await asyncio.sleep(0.02)
+
+    with Journal(tmp_path / "link.sqlite") as journal:
+        asyncio.run(go(journal))
+        assert journal.count() == 10
+
+
+def test_after_a_long_log_the_loop_is_left_alone_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "_SYNC_S", 0.01)
+    monkeypatch.setattr(journal_module, "_LONG_LOG_BYTES", 200_000)
+    in_loop: list[int] = []
+    checkpoint = Journal._checkpoint
+
+    def counted(self: Journal, database: sqlite3.Connection) -> int:
+        in_loop.append(database is self._database)
+        return checkpoint(self, database)
+
+    monkeypatch.setattr(Journal, "_checkpoint", counted)
+
+    async def go(journal: Journal) -> None:
+        for number in range(60):
+            outcome = orjson.dumps(random.Random(number).randbytes(25_000).hex())
+            await journal.put(key(number), stage="s", model="m", request=b"{}", outcome=outcome)
+        await asyncio.sleep(0.1)
+        in_loop.clear()
+        for number in range(100, 110):
+            await journal.put(key(number), stage="s", model="m", request=b"{}", outcome=b"{}")
+            await asyncio.sleep(0.03)
+
+    with Journal(tmp_path / "j") as journal:
+        asyncio.run(go(journal))
+    assert len(in_loop) >= 5
+    assert sum(in_loop) <= 1
+
+
 def test_anybody_can_read_it_and_images_are_there_by_name_alone(tmp_path: Path) -> None:
     image = Image(bytes=png(), path="x")
     request = make_request("m", "What is this?", image)

@@ -18,7 +18,7 @@ from flows import judging
 from flows.judging import judge_drafts
 from schemas.config import FilterSettings
 from schemas.errors import ShardError
-from schemas.runs import partition_path, write_partition
+from schemas.runs import draft_shards, partition_path, write_partition
 from tests.conftest import ROOT
 from tests.rows import GOOD_TRACE, draft, failed_draft
 
@@ -40,11 +40,11 @@ def write_run(root: Path, shards: int, rows: int) -> None:
 
 def test_processes_give_the_verdicts_that_one_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path, shards=5, rows=8)
-    alone = list(judge_drafts(tmp_path, SETTINGS))
+    alone = list(judge_drafts(draft_shards(tmp_path), SETTINGS))
     monkeypatch.setattr(judging, "_FEW", 0)
     monkeypatch.setattr(judging, "_cores", lambda: 2)
     before = set(psutil.Process().children(recursive=True))
-    assert list(judge_drafts(tmp_path, SETTINGS)) == alone
+    assert list(judge_drafts(draft_shards(tmp_path), SETTINGS)) == alone
     assert [verdicts for _, verdicts in alone] == [judge(one, SETTINGS).verdicts for one, _ in alone]
     assert len({verdicts for _, verdicts in alone}) > 3
     left = set(psutil.Process().children(recursive=True)) - before
@@ -55,10 +55,10 @@ def test_a_damaged_shard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     write_run(tmp_path, shards=3, rows=4)
     monkeypatch.setattr(judging, "_FEW", 0)
     monkeypatch.setattr(judging, "_cores", lambda: 2)
-    monkeypatch.setattr(judging, "count_drafts", lambda root: 12)
+    monkeypatch.setattr(judging, "count_rows", lambda path: 12)
     partition_path(tmp_path, 1).write_bytes(b"no Arrow")
     with pytest.raises(ShardError, match=r"part-00001\.arrow: not a readable Arrow stream"):
-        list(judge_drafts(tmp_path, SETTINGS))
+        list(judge_drafts(draft_shards(tmp_path), SETTINGS))
 
 
 @pytest.mark.slow
@@ -68,9 +68,10 @@ def test_no_process_outlives_the_one_that_judges(tmp_path: Path, ending: signal.
     code = f"""
         from pathlib import Path
         from flows.judging import judge_drafts
+        from schemas.runs import draft_shards
         from schemas.config import FilterSettings
         if __name__ == "__main__":
-            for number, _ in enumerate(judge_drafts(Path({str(tmp_path)!r}), FilterSettings())):
+            for number, _ in enumerate(judge_drafts(draft_shards(Path({str(tmp_path)!r})), FilterSettings())):
                 print(number, flush=True)
     """
     script = tmp_path / "run.py"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import socket
+import subprocess
+import sys
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,15 +20,24 @@ from schemas.errors import SourceError
 from schemas.records import Image, Item, Problem
 from synth import partitions, reading
 from synth.partitions import OpenPartitions, Partition, cut_partitions
-from synth.reading import read_ahead
+from synth.reading import Reader, ReadingStoppedError
 from synth.sources import read_source
+from tests.conftest import ROOT
 from tests.folder_run import read_shards, run_avar, synth_command, write_folder
 from tests.rows import problem
 from tests.stub_server import stub_server
 
 
 async def _read(source: FolderSource | ScenesSource) -> list[Item]:
-    return [item async for item in read_ahead(source, 3)]
+    with Reader(source, 3) as rows:
+        return await _rest(rows)
+
+
+async def _rest(rows: Reader) -> list[Item]:
+    found = []
+    while (item := await rows.next()) is not None:
+        found.append(item)
+    return found
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 150])
@@ -61,8 +74,8 @@ def test_the_first_rows_are_there_while_a_later_one_is_being_read(monkeypatch: p
     slow_source(monkeypatch, lambda index: index == 3 and release.wait(20))
 
     async def go() -> list[int]:
-        async with aclosing(read_ahead(ScenesSource(), 0)) as rows:
-            first = [(await anext(rows)) for _ in range(3)]
+        with Reader(ScenesSource(), 0) as rows:
+            first = [await rows.next() for _ in range(3)]
             release.set()
             return [item.index for item in first if isinstance(item, Problem)]
 
@@ -73,9 +86,9 @@ def test_only_a_few_rows_are_read_ahead_and_none_once_it_is_closed(monkeypatch: 
     made = slow_source(monkeypatch, lambda index: None)
 
     async def go() -> tuple[int, int]:
-        async with aclosing(read_ahead(ScenesSource(), 0)) as rows:
+        with Reader(ScenesSource(), 0) as rows:
             for _ in range(200):
-                await anext(rows)
+                await rows.next()
             await asyncio.sleep(0.1)
             ahead = len(made) - 200
         return ahead, len(made)
@@ -96,22 +109,90 @@ def test_a_source_that_cannot_be_read_on_says_so(monkeypatch: pytest.MonkeyPatch
         asyncio.run(_read(ScenesSource()))
 
 
+def test_a_row_that_takes_long_holds_up_none_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows were quick, so chunks are large by then; a slow row's chunk is handed back without it."""
+    release = threading.Event()
+    slow_source(monkeypatch, lambda index: (index == 150 and release.wait(20)) or time.sleep(0.002))
+
+    async def go() -> list[int]:
+        with Reader(ScenesSource(), 0) as rows:
+            first = [await asyncio.wait_for(rows.next(), 5) for _ in range(100)]
+            release.set()
+            return [item.index for item in first if isinstance(item, Problem)]
+
+    assert asyncio.run(go()) == list(range(100))
+
+
+def test_who_waits_for_a_row_hears_of_a_stop_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    made = slow_source(monkeypatch, lambda index: release.wait(20))
+
+    async def go() -> float:
+        with Reader(ScenesSource(), 0) as rows:
+            waiting = asyncio.create_task(rows.next())
+            await asyncio.sleep(0.05)
+            started = time.monotonic()
+            rows.stop()
+            with pytest.raises(ReadingStoppedError):
+                await waiting
+            with pytest.raises(ReadingStoppedError):  # and it is not taken for the end of the source
+                await rows.next()
+            return time.monotonic() - started
+
+    assert asyncio.run(go()) < 1
+    release.set()
+    time.sleep(0.2)
+    assert len(made) <= 5  # what was in hand
+
+
+@pytest.mark.slow
+def test_a_fetch_that_hangs_does_not_hold_up_the_end_of_the_process(tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        row = {"question": "What?", "answer": "a", "image": f"http://{host}/a.png"}
+        (tmp_path / "items.jsonl").write_text(json.dumps(row))
+        code = (
+            "import asyncio, sys; from pathlib import Path; from schemas.config import FolderSource;"
+            "from synth.reading import Reader\n"
+            "async def go():\n"
+            f"    source = FolderSource(path=Path({str(tmp_path)!r}), allowed_hosts=({host!r},))\n"
+            "    with Reader(source, 0) as rows:\n"
+            "        asyncio.get_running_loop().call_later(1, rows.stop)\n"
+            "        await rows.next()\n"
+            "try: asyncio.run(go())\n"
+            "except Exception as error: print(type(error).__name__)"
+        )
+        started = time.monotonic()
+        ran = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert ran.stdout.strip() == "ReadingStoppedError", ran.stderr
+    assert time.monotonic() - started < 15  # the fetch itself would take 20 s
+
+
 # ------------------------------------------------------------------------------------------- partitions
 
 
-async def _rows(items: list[Item]) -> AsyncIterator[Item]:
-    for item in items:
-        yield item
+class _Rows:
+    """Rows at hand in the place of a reader."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self._items = iter(items)
+
+    async def next(self) -> Item | None:
+        return next(self._items, None)
 
 
 def heavy(index: int, nbytes: int) -> Problem:
     return problem(index, images=(Image(bytes=bytes(nbytes), path=f"{index}.png"),))
 
 
-def sizes(items: list[Item], size: int) -> list[int]:
+def sizes(items: Sequence[Item], size: int) -> list[int]:
     async def go() -> list[int]:
         found = []
-        async for partition in cut_partitions(_rows(items), size):
+        async for partition in cut_partitions(_Rows(items), size):
             await partition.read_through()
             found.append(len(partition.items))
         return found
@@ -135,7 +216,7 @@ def test_large_pictures_make_small_partitions(monkeypatch: pytest.MonkeyPatch) -
 
 def test_rows_are_handed_out_as_they_are_read_and_again_from_the_first() -> None:
     async def go() -> tuple[list[int], bool, list[int], bool]:
-        async for partition in cut_partitions(_rows([problem(index) for index in range(6)]), 4):
+        async for partition in cut_partitions(_Rows([problem(index) for index in range(6)]), 4):
             first = [item.index async for item in _some(partition, 2)]
             early = partition.is_whole
             return first, early, [item.index async for item in partition if isinstance(item, Problem)], True
@@ -154,7 +235,7 @@ def test_rows_are_handed_out_as_they_are_read_and_again_from_the_first() -> None
 def test_a_partition_that_is_let_go_is_the_last() -> None:
     async def go() -> int:
         count = 0
-        async for partition in cut_partitions(_rows([problem(index) for index in range(6)]), 4):
+        async for partition in cut_partitions(_Rows([problem(index) for index in range(6)]), 4):
             partition.let_go()
             count += 1
         return count
@@ -174,7 +255,7 @@ def open_partitions(nbytes: int, opened: int) -> bool:
         limit, never = OpenPartitions(recipe), asyncio.Event()
         tasks = [asyncio.create_task(_wait(never)) for _ in range(opened)]
         for number, task in enumerate(tasks):
-            partition = Partition(number, heavy(0, nbytes), _rows([heavy(i, nbytes) for i in (1, 2, 3)]), 4)
+            partition = Partition(number, heavy(0, nbytes), _Rows([heavy(i, nbytes) for i in (1, 2, 3)]), 4)
             await partition.read_through()
             limit.add(partition, task)
         try:

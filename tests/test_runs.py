@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from schemas import shards
 from schemas.config import Recipe, parse_recipe
 from schemas.errors import ConfigError, ShardError
-from schemas.records import Evidence, EvidenceFault, SourceFault, rejected_at_source
+from schemas.records import Evidence, EvidenceFault, Image, SourceFault, rejected_at_source
 from schemas.runs import (
     begin_synthesis,
     discard_failed,
+    discard_misfits,
     discard_stale,
     finish_synthesis,
     finished_as,
     iterate_drafts,
+    iterate_partition,
     load_run_recipe,
     note_models,
     open_run,
     partition_fingerprint,
     partition_path,
     read_manifest,
-    read_partition,
     synthesis_finished,
     synthesis_stamp,
     write_partition,
@@ -226,7 +229,7 @@ def test_a_partition_is_done_only_for_the_same_problems(tmp_path: Path) -> None:
     assert finished_as(tmp_path, 0) == ""
     write_partition(tmp_path, 0, fingerprint, [draft(0), failed_draft(1)])
     assert finished_as(tmp_path, 0) == fingerprint
-    assert read_partition(tmp_path, 0) == [draft(0), failed_draft(1)]
+    assert list(iterate_partition(tmp_path, 0)) == [draft(0), failed_draft(1)]
     changed = [
         [problem(0)],
         [problem(0, category="other"), failed_draft(1)],
@@ -260,3 +263,29 @@ def test_partition_names_sort_as_their_numbers(tmp_path: Path) -> None:
 def test_what_is_no_run_says_what_makes_one(tmp_path: Path, folder: str, words: str) -> None:
     with pytest.raises(ShardError, match=words):
         load_run_recipe(tmp_path / folder)
+
+
+@pytest.mark.parametrize(
+    ("last", "whole", "left"),
+    [(1, True, 3), (2, True, 1), (0, True, 1), (1, False, 3), (0, False, 3), (2, False, 1)],
+)
+def test_shards_that_were_cut_elsewhere_are_made_anew(
+    tmp_path: Path, last: int, whole: bool, left: int
+) -> None:
+    """Shards of two rows each: 0 and 1, 2 and 3, 4 and 5."""
+    for number in range(3):
+        write_partition(tmp_path, number, "f", [draft(2 * number), draft(2 * number + 1)])
+    assert discard_misfits(tmp_path, 0, last, whole=whole) == 3 - left
+    assert len(list((tmp_path / "drafts").iterdir())) == left
+
+
+def test_large_pictures_make_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+
+    monkeypatch.setattr(shards, "BATCH_BYTES", 3000)
+    pictures = [Image(bytes=bytes(1100), path="x.png")]
+    drafts = [replace(draft(index), problem=problem(index, images=tuple(pictures))) for index in range(7)]
+    write_partition(tmp_path, 0, "f", drafts)
+    with pa.memory_map(str(partition_path(tmp_path, 0))) as source:
+        assert [batch.num_rows for batch in pa.ipc.open_stream(source)] == [3, 3, 1]
+    assert list(iterate_partition(tmp_path, 0)) == drafts

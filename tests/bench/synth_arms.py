@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -164,17 +164,18 @@ async def run_folder(job: Job, items: Sequence[Problem]) -> Work:
     from synth.engine import open_engine
     from synth.journal import Journal
     from synth.partitions import OpenPartitions, cut_partitions
-    from synth.reading import read_ahead
+    from synth.reading import Reader
 
     del items
     recipe, work = make_recipe(job), Work()
     opened = OpenPartitions(recipe)
-    with Journal(Path(job.scratch) / "journal.sqlite") as journal:
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(Path(job.scratch) / "journal.sqlite"))
         async with (
             open_engine(recipe, journal) as engine,
-            aclosing(read_ahead(recipe.source, recipe.seed)) as rows,
             asyncio.TaskGroup() as group,
         ):
+            rows = stack.enter_context(Reader(recipe.source, recipe.seed))
             async for partition in cut_partitions(rows, PARTITION):
                 await opened.room()
                 opened.add(partition, group.create_task(_draft_partition(job, partition, engine, work)))
