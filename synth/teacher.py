@@ -23,6 +23,7 @@ from synth.requests import Answer, Outcome, Request, decode_outcome, encode_outc
 from synth.server import Server
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 20.0
+_LOOK_AGAIN_S = 0.05
 
 
 class Teacher:
@@ -130,11 +131,10 @@ class Teacher:
             self._dispatcher.release(server)
 
     async def _acquire(self, request: Request, order: int) -> Server:
-        """A server with room that is not just being brought an image of this request."""
+        """A server with room: rather one that holds the request's images than one that is brought them."""
         while True:
             server = await self._dispatcher.acquire(self.lane, order)
-            arrival = server.image_on_its_way(request, order)
-            if arrival is None:
+            if server.image_on_its_way(request, order) is None:
                 return server
             other = next((one for one in self.lane.with_room() if one.holds(request)), None)
             if other is not None:
@@ -142,7 +142,21 @@ class Teacher:
             self._dispatcher.release(server)
             if other is not None:
                 return other
-            await arrival.wait()
+            await self._arrival(request, order)
+
+    async def _arrival(self, request: Request, order: int) -> None:
+        """Waits until one of the servers that are brought an image of the request has it."""
+        servers = self.lane.servers
+        found = (server.image_on_its_way(request, order) for server in servers)
+        waits = [asyncio.ensure_future(arrival.wait()) for arrival in found if arrival is not None]
+        # One that holds them may have room before they arrive elsewhere.
+        limit_s = _LOOK_AGAIN_S if any(server.up and server.holds(request) for server in servers) else None
+        try:
+            if waits:
+                await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def _notice(self, server: Server, error: TeacherError) -> None:
         """What a failure says about the server."""

@@ -423,3 +423,20 @@ def test_without_another_picture_there_is_no_swap(tmp_path: Path) -> None:
     [draft], _ = drive(work, tmp_path, evidence={"swap": {}})
     assert draft.failure is None
     assert [fault.reason for fault in draft.evidence.faults] == ["no_other_image"]
+
+
+def test_an_outage_reaches_rows_that_wait_for_a_place(tmp_path: Path) -> None:
+    """The engine dies under the last call in flight: nothing waits in the lane, only rows to begin."""
+    calls = 0
+
+    async def answer(request: Asked) -> Any:
+        nonlocal calls
+        calls += 1
+        return ok("A text.") if calls < 4 else refusal(500, "EngineCore encountered an issue")
+
+    async def work(engine: Engine, stub: StubTeacher) -> None:
+        stub.models = ("another",)  # it never comes back
+        with pytest.raises(TeacherError, match="no teacher at"):
+            await asyncio.wait_for(engine.draft([marked(index) for index in range(6)]), 20)
+
+    drive(work, tmp_path, answer, teacher={"max_in_flight": 1, "max_attempts": 1, "outage_s": 0.2})

@@ -501,6 +501,37 @@ def test_where_the_call_with_the_picture_fails_the_next_one_brings_it() -> None:
     assert pictures_sent([5] * 4, most=8, script=script)[0] == 2
 
 
+def test_a_picture_that_is_slow_to_arrive_at_one_server_holds_up_no_call_for_another() -> None:
+    image = Image(bytes=png(), path="x")
+    release = asyncio.Event()
+
+    async def slow(_: dict[str, Any]) -> Any:
+        await release.wait()
+        return ok()
+
+    async def run() -> int:
+        slack, quick = StubTeacher([slow], owner="vllm"), StubTeacher([ok()], owner="vllm")
+        async with slack.serve() as a, quick.serve() as b:
+            settings = TeacherSettings(url=(a, b), max_in_flight=4, min_in_flight=4)
+            async with asking(settings) as teacher:
+                asked = [
+                    asyncio.create_task(teacher.ask(image, "w", seed=seed, order=5)) for seed in range(8)
+                ]
+                try:
+                    await asyncio.wait_for(_until(lambda: sum(task.done() for task in asked) == 7), 5)
+                finally:
+                    release.set()
+                    await asyncio.gather(*asked)
+        return len(slack.requests)
+
+    assert asyncio.run(run()) == 1
+
+
+async def _until(condition: Any) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("reason", ["abort", "error"])
 def test_an_answer_that_the_server_broke_off_is_asked_for_again(reason: str) -> None:
     asked = ask([ok("A re", reason), ok("A red circle.")])
