@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 
 from schemas.config import TeacherSettings
@@ -134,7 +134,8 @@ class Teacher:
         """A server with room: rather one that holds the request's images than one that is brought them."""
         while True:
             server = await self._dispatcher.acquire(self.lane, order)
-            if server.image_on_its_way(request, order) is None:
+            arrivals = self._arrivals(request, order)
+            if server not in arrivals:
                 return server
             other = next((one for one in self.lane.with_room() if one.holds(request)), None)
             if other is not None:
@@ -142,18 +143,20 @@ class Teacher:
             self._dispatcher.release(server)
             if other is not None:
                 return other
-            await self._arrival(request, order)
+            await self._first_of(arrivals.values(), request)
 
-    async def _arrival(self, request: Request, order: int) -> None:
-        """Waits until one of the servers that are brought an image of the request has it."""
-        servers = self.lane.servers
-        found = (server.image_on_its_way(request, order) for server in servers)
-        waits = [asyncio.ensure_future(arrival.wait()) for arrival in found if arrival is not None]
-        # One that holds them may have room before they arrive elsewhere.
-        limit_s = _LOOK_AGAIN_S if any(server.up and server.holds(request) for server in servers) else None
+    def _arrivals(self, request: Request, order: int) -> dict[Server, asyncio.Event]:
+        """The servers that another call is bringing an image of this request, and what happens then."""
+        found = {server: server.image_on_its_way(request, order) for server in self.lane.servers}
+        return {server: arrival for server, arrival in found.items() if arrival is not None}
+
+    async def _first_of(self, arrivals: Iterable[asyncio.Event], request: Request) -> None:
+        waits = [asyncio.ensure_future(arrival.wait()) for arrival in arrivals]
+        # One that holds the images may have room before they arrive elsewhere.
+        held = any(server.up and server.holds(request) for server in self.lane.servers)
         try:
-            if waits:
-                await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            limit_s = _LOOK_AGAIN_S if held else None
+            await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
