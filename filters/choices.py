@@ -196,6 +196,8 @@ def _text_positions(text: str, choices: Sequence[str]) -> list[int]:
     tight = tighten(wanted)
     folded = [fold(canonicalise(choice)) for choice in choices]
     exact = [i for i, choice in enumerate(folded) if choice == wanted and wanted]
+    if len(exact) > 1:  # 2 mW and 2 MW
+        exact = [i for i in exact if choices[i] == text] or exact
     return exact or [i for i, choice in enumerate(folded) if tighten(choice) == tight and tight]
 
 

@@ -19,7 +19,7 @@ from filters.intervals import compare_regions
 from filters.lists import compare_lists, compare_matrices, has_several, is_empty_set
 from filters.normalize import fold, tighten
 from filters.prose import is_negated, is_prose
-from filters.quantities import Equality, compare_quantities, parse_quantity
+from filters.quantities import Equality, Quantity, compare_quantities, parse_quantity
 
 _TRUE = {"yes", "true", "correct", "right", "是", "对", "正确", "oui", "sí", "ja", "да", "はい", "네"}
 _FALSE = {
@@ -48,6 +48,9 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", 
 _ORDINAL = re.compile(r"(\d{1,9})(?:st|nd|rd|th)")
 _RESTATED = re.compile(r"([^()]{1,60}) \(\s?([^()]{1,60})\)")
 _LETTERS = re.compile(r"\(?[A-H]\)?(?:\s?(?:,|;|&|,?\sand|[和与])\s?\(?[A-H]\)?){1,7}")
+_UNREAD_MEASURE = re.compile(
+    r"[-+]?\d[\d.]{0,40}\s?(?:\\frac\s?\{)?[^\W\d_][^\d_+=<>,]{0,30}(?:\^[^_+=<>,]{1,20})?"
+)
 _BASED = re.compile(r"\(?(\d{1,40})\)?_\s?\{?\s?(\d{1,2})\s?\}?")
 
 
@@ -60,7 +63,7 @@ def compare_plain(prediction: str, gold: str, precision: int | None = None) -> E
     """
     if prediction == gold or tighten(prediction) == tighten(gold):
         return "equal"
-    if fold(prediction) == fold(gold) and fold(gold):
+    if is_same_text(prediction, gold):
         return "equal"
     if is_empty_set(prediction) and is_empty_set(gold):
         return "equal"
@@ -73,7 +76,24 @@ def compare_plain(prediction: str, gold: str, precision: int | None = None) -> E
     mine, ours = parse_quantity(prediction), parse_quantity(gold)
     if mine and ours:
         return compare_quantities(mine, ours, precision)
-    return _compare_parts(prediction, gold, precision) or _compare_words(prediction, gold)
+    verdict = _compare_parts(prediction, gold, precision) or _compare_words(prediction, gold)
+    unread = (mine and _is_unread(mine, gold)) or (ours and _is_unread(ours, prediction))
+    return "undecided" if unread and verdict != "equal" else verdict
+
+
+def _is_unread(measure: Quantity, other: str) -> bool:
+    """A measure against a number with a unit that the table lacks."""
+    known = measure.unit is not None and not measure.unit.counted
+    return known and bool(_UNREAD_MEASURE.fullmatch(other))
+
+
+def is_same_text(prediction: str, gold: str) -> bool:
+    """The same words without regard to case, unless the case tells two units apart: 2 mW, 2 MW."""
+    if fold(prediction) != fold(gold) or not fold(gold):
+        return False
+    mine, ours = parse_quantity(prediction), parse_quantity(gold)
+    units = mine and mine.unit, ours and ours.unit
+    return not (units[0] and units[1]) or units[0] == units[1]
 
 
 def _is_restated(prediction: str, gold: str, precision: int | None) -> bool:

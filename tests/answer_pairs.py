@@ -675,6 +675,73 @@ The train arrives at 4:23 PM. ;; 4:23 PM
 The time is 4:23. ;; 4:23
 """,
     "units": r"""
+5°C ;; 41°F
+2 A ;; 2000 mA
+2000 mA ;; 2 A
+2 V ;; 2000 mV
+2000 mV ;; 2 V
+1 kW ;; 1000 W
+1000 W ;; 1 kW
+1 kΩ ;; 1000 Ω
+1000 Ω ;; 1 kΩ
+1 k\Omega ;; 1000 \Omega
+1000 \Omega ;; 1 k\Omega
+1 kPa ;; 1000 Pa
+1000 Pa ;; 1 kPa
+1 bar ;; 100 kPa
+100 kPa ;; 1 bar
+1 J ;; 1 N m
+1 N m ;; 1 J
+1 J ;; 1 \text{ N}\cdot\text{m}
+1 \text{ N}\cdot\text{m} ;; 1 J
+1 N ;; 1 kg m/s^2
+1 kg m/s^2 ;; 1 N
+1 N ;; 1 \text{ kg}\cdot\text{m/s}^2
+1 \text{ kg}\cdot\text{m/s}^2 ;; 1 N
+1 W ;; 1 J/s
+1 J/s ;; 1 W
+1 V ;; 1 J/C
+1 J/C ;; 1 V
+1 Pa ;; 1 N/m²
+1 N/m² ;; 1 Pa
+1 kWh ;; 3.6 MJ
+3.6 MJ ;; 1 kWh
+3 Hz ;; 3 s^{-1}
+3 s^{-1} ;; 3 Hz
+1 acre ;; 43560 ft²
+43560 ft² ;; 1 acre
+1 acre ;; 43560 ft^2
+43560 ft^2 ;; 1 acre
+1 gallon ;; 4 quarts
+4 quarts ;; 1 gallon
+212°F ;; 100°C
+100°C ;; 212°F
+212 degrees Fahrenheit ;; 100 degrees Celsius
+100 degrees Celsius ;; 212 degrees Fahrenheit
+0°C ;; 273.15 K
+273.15 K ;; 0°C
+-40°F ;; -40°C
+-40°C ;; -40°F
+5 \mu m ;; 5000 nm
+5000 nm ;; 5 \mu m
+5 µm ;; 0.005 mm
+0.005 mm ;; 5 µm
+2 kilowatts ;; 2000 watts
+2000 watts ;; 2 kilowatts
+5 m/s/s ;; 5 m/s²
+5 m/s² ;; 5 m/s/s
+1 N ;; 1 kg m s^{-2}
+1 kg m s^{-2} ;; 1 N
+0.5 L ;; 500 mL
+500 mL ;; 0.5 L
+3 MHz ;; 3000 kHz
+3000 kHz ;; 3 MHz
+1 Wb ;; 1 T m^2
+1 T m^2 ;; 1 Wb
+2 A ;; 2
+2 ;; 2 A
+1 atm ;; 760 torr
+760 torr ;; 1 atm
 3,5 cm ;; 3.5 cm
 5√3 cm ;; 5\sqrt{3}
 2 hours 30 minutes ;; 2.5 hours
@@ -844,7 +911,6 @@ x₁ ;; x^1
 90 cm ;; 90°
 \angle A = 30 ;; \angle B = 30
 5°C ;; 5°F
-5°C ;; 41°F
 30 rad ;; 30°
 100 °F ;; 100 °C
 5 °C ;; 5 °F
@@ -1243,6 +1309,24 @@ The train arrives at 4:23 PM. ;; 4:23 AM
 04/02/2005 ;; 0.00
 """,
     "units": r"""
+2 A ;; 2000 A
+2 mW ;; 2 MW
+2 V ;; 2000 mA
+1 kΩ ;; 1000 W
+1 J ;; 1 N/m
+1 N ;; 1 kg m/s
+1 kWh ;; 3.6 kJ
+3 Hz ;; 3 s
+1 acre ;; 43560 ft
+1 gallon ;; 8 quarts
+212°F ;; 212°C
+100°C ;; 373 °F
+0°C ;; 273.15 °F
+5 µm ;; 5 mm
+5A ;; 5
+5 K ;; 5000
+10C3 ;; 10
+120 ;; 10C3 C
 2 hours 30 minutes ;; 2.3 hours
 2 hours 30 minutes ;; 230 minutes
 2 hours ;; 2 minutes
