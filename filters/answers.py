@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from filters.algebra import compare_algebraically, compare_algebraically_async
-from filters.choices import bare_letter, gold_options, letter_of, named_options
+from filters.choices import bare_letter, gold_options, is_ambiguous, letter_of, named_options
 from filters.compare import compare_plain, compare_truth, is_algebraic, is_same_text, is_truth, results
 from filters.extract import extract_answer, final_answer, strip_template
 from filters.normalize import MAX_ANSWER, canonicalise
@@ -157,6 +157,8 @@ def _decide_choices(
         named = named_options(candidate, choices)
         if named is not None:
             return "equal" if right & named else "different"
+        if is_ambiguous(candidate, right, choices):
+            return "undecided"
     return _decide_open(said, choices[min(right)], precision)
 
 

@@ -249,12 +249,18 @@ _UNMEASURED = (
 
 
 def split_label(text: str) -> tuple[str, str]:
-    """(`x`, `3`) for `x=3`; ("", text) where the left side is no mere name (`2x=3`, `7=a`)."""
+    """(`x`, `3`) for `x=3` and `3=x`; ("", text) where neither side is a mere name (`2x=3`, `7=2a`)."""
     left, sign, right = text.partition("=")
     if not sign or "=" in right or not right.strip() or not left.strip() or left.rstrip()[-1] in "<>!\\":
         return "", text
-    named = _LABEL.fullmatch(left.strip()) and not re.search(r"\\(?!angle|triangle|overline)", left)
-    return (left.strip(), right.strip()) if named else ("", text)
+    left, right = left.strip(), right.strip()
+    if _is_name(left):
+        return left, right
+    return (right, left) if _is_name(right) and parse_quantity(left) is not None else ("", text)
+
+
+def _is_name(text: str) -> bool:
+    return bool(_LABEL.fullmatch(text)) and not re.search(r"\\(?!angle|triangle|overline)", text)
 
 
 def _compare_labels(prediction: str, gold: str, precision: int | None) -> Equality | None:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Literal
 
 from filters.expressions import Value, evaluate
-from filters.numerals import NUMBER_WORDS, parse_number_words, parse_repeating
+from filters.numerals import NUMBER_WORDS, parse_binomial, parse_number_words, parse_repeating
 from filters.units import ANGLE, CURRENCY, PERCENT, POUND_MASS, STERLING, TEMPERATURE, TIME, Unit, parse_unit
 
 __all__ = ["NUMBER_WORDS", "Equality", "Quantity", "compare_numbers", "compare_quantities", "parse_quantity"]
@@ -156,6 +156,9 @@ def _bare(text: str) -> Quantity | None:
     repeating = parse_repeating(text.strip())
     if repeating is not None:
         return Quantity(repeating, None)
+    binomial = parse_binomial(text.strip())
+    if binomial is not None:
+        return Quantity(binomial, 0)
     word = parse_number_words(text.strip())
     if word is not None:
         return Quantity(word, 0 if word.denominator == 1 else None)

@@ -135,6 +135,10 @@ Wynik to 12. ;; 12
 Het antwoord is dus 12. ;; 12
 """,
     "what stands beside the answer": r"""
+5 = AB ;; 5
+5 ;; 5 = AB
+5 cm = AB ;; AB = 5
+AB = 5 ;; 5 cm = AB
 \boxed{12} cm ;; 12 cm
 The number of ways is $\binom{6}{2} = 15$. ;; 15
 $9\pi \approx 28.27$ ;; 28.27
@@ -198,6 +202,30 @@ Therefore the angle ABC is 60 degrees. ;; 60
 36 degrees ;; 36^\circ
 """,
     "expressions": r"""
+(1+i)^2 ;; 2i
+2i ;; (1+i)^2
+(1+i)(1-i) ;; 2
+2 ;; (1+i)(1-i)
+i^2 ;; -1
+-1 ;; i^2
+e^{i\pi} ;; -1
+-1 ;; e^{i\pi}
+\sqrt{-4} ;; 2i
+2i ;; \sqrt{-4}
+\frac{1}{i} ;; -i
+-i ;; \frac{1}{i}
+\frac{1+i}{1-i} ;; i
+i ;; \frac{1+i}{1-i}
+3i+2 ;; 2+3i
+2+3i ;; 3i+2
+x ;; x^1
+x^1 ;; x
+a ;; a+0
+a+0 ;; a
+\lg 100 ;; 2
+2 ;; \lg 100
+z = (1+i)^2 ;; 2i
+2i ;; z = (1+i)^2
 x = -1 ;; -1
 f(x)=2x+3 ;; 2x+3
 2(x+1) ;; 2x+2
@@ -308,6 +336,18 @@ The answer is $12$ and not $13$. ;; 12
 Adding both, we get $3+4=7$, so the total is 7. ;; 7
 """,
     "numbers": r"""
+5 choose 2 ;; 10
+10 ;; 5 choose 2
+十二 ;; 12
+12 ;; 十二
+二十 ;; 20
+20 ;; 二十
+二十一 ;; 21
+21 ;; 二十一
+三百零五 ;; 305
+305 ;; 三百零五
+一百二十 ;; 120
+120 ;; 一百二十
 1e3 ;; 1000
 -0 ;; 0
 +5 ;; 5
@@ -868,6 +908,9 @@ The colour of the ball is red. ;; blue
 The red ball ;; red
 """,
     "what stands beside the answer": r"""
+6 = AB ;; 5
+5 = AB ;; CD = 5
+AB ;; 5 = AB
 \boxed{12} mm ;; 12 cm
 The number of ways is $\binom{6}{2} = 10$. ;; 15
 The number of ways is $5! = 6$. ;; 120
@@ -916,6 +959,30 @@ x₁ ;; x^1
 5 °C ;; 5 °F
 """,
     "expressions": r"""
+i^2 ;; 1
+1 ;; i^2
+2i ;; 2
+2 ;; 2i
+2+3i ;; 2-3i
+2-3i ;; 2+3i
+(1+i)^2 ;; 2
+2 ;; (1+i)^2
+\sqrt{-4} ;; 2
+2 ;; \sqrt{-4}
+\sqrt{-4} ;; -2i
+-2i ;; \sqrt{-4}
+i ;; x
+x ;; i
+x ;; x^2
+x^2 ;; x
+a ;; b+0
+b+0 ;; a
+a ;; a+1
+a+1 ;; a
+\lg 100 ;; 10
+10 ;; \lg 100
+ix^2+i^2 ;; ix^2
+ix^2 ;; ix^2+i^2
 x^2 ;; x2
 x=1 ;; y=1
 x=1 ;; x=2
@@ -1021,6 +1088,16 @@ The answer is $12$ and not $13$. ;; 13
 5% ;; 50%
 """,
     "numbers": r"""
+5 choose 2 ;; 12
+12 ;; 5 choose 2
+十二 ;; 13
+13 ;; 十二
+二十 ;; 12
+12 ;; 二十
+十二 ;; 102
+102 ;; 十二
+一百二 ;; 102
+102 ;; 一百二
 1e3 ;; 100
 1e3 ;; 1
 12, 13 ;; 12
