@@ -70,9 +70,10 @@ def second_look(prediction: Any, gold: Any) -> str:
     Where other letters stand beside `i` it may be an index: what is equal only by i² = -1 is undecided then.
     A bare letter is compared as a formula (x, x^1), which Math-Verify does not do.
     """
+    prediction, gold = _unnamed(prediction, gold), _unnamed(gold, prediction)
     names = {symbol.name for side in (prediction, gold) for symbol in _letters(side)}
     sides = [_with_unit(side) for side in (prediction, gold)]
-    imaginary = any(side.has(_unit()) for side in sides)
+    imaginary = "i" in names or any(side.has(_unit()) for side in sides)
     if not (imaginary or prediction.is_Symbol or gold.is_Symbol):
         return "different"
     if not all(_is_expression(side) for side in sides):
@@ -88,6 +89,12 @@ def _same_objects(prediction: Any, gold: Any, *, alone: bool) -> str:
 
     same = alone and verify([gold], [prediction], timeout_seconds=None)
     return "equal" if same else "undecided"
+
+
+def _unnamed(side: Any, other: Any) -> Any:
+    """The value of `z = 2i` against one that has no name."""
+    named = getattr(side, "is_Equality", False) and not getattr(other, "is_Equality", False)
+    return side.rhs if named and side.lhs.is_Symbol else side
 
 
 def _letters(side: Any) -> set[Any]:

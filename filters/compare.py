@@ -124,7 +124,7 @@ def is_algebraic(text: str) -> bool:
     """
     if ":" in text or not _braces_match(text) or _DANGLING.search(text):
         return False
-    return not is_prose(text) and not is_negated(text) and bool(re.search(r"[\d\\=<>+*/^()\[\]|]|^\w$", text))
+    return not is_prose(text) and not is_negated(text) and bool(re.search(r"[\d\\=<>+*/^()\[\]|]|^-?\w$", text))
 
 
 def _braces_match(text: str) -> bool:
