@@ -1,7 +1,7 @@
 """Comparison of two answers without computer algebra: the rules, in the order they are applied.
 
 `compare_plain` answers where a rule below decides, and None where none does: then `filters.algebra` may be
-asked if `is_algebraic` says that both sides are formulas. Its "undecided" is final: the rule knows that the
+asked if `filters.formulas` finds both sides formulas. Its "undecided" is final: the rule knows that the
 two notations cannot be told apart, and algebra would only guess.
 
 Decimal commas: texts are read as English ones, where a comma between groups of three digits separates
@@ -15,10 +15,10 @@ from __future__ import annotations
 import re
 
 from filters.clocks import compare_ranges, compare_ratios, compare_times
+from filters.formulas import split_label
 from filters.intervals import compare_regions
 from filters.lists import compare_lists, compare_matrices, has_several, is_empty_set
 from filters.normalize import fold, tighten
-from filters.prose import is_negated, is_prose
 from filters.quantities import Equality, Quantity, compare_quantities, parse_quantity
 
 _TRUE = {"yes", "true", "correct", "right", "是", "对", "正确", "oui", "sí", "ja", "да", "はい", "네"}
@@ -37,9 +37,7 @@ _FALSE = {
     "いいえ",
     "아니오",
 }
-_LABEL = re.compile(r"[A-Za-z\\ (),:'°△]*(?:_(?:\{[^{}]{0,20}\}|\w)[A-Za-z\\ (),:'°△]*){0,3}")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|pm|mp)(?![A-Za-z])")
-_DANGLING = re.compile(r"[-+*/^=<>]\s*$|^\s*[*/^=]")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d{1,30},\d{1,30}")
 _PLAIN_WORDS = re.compile(r"[^\W\d_]+(?:[\s'&-]+[^\W\d_]+)*")
 _COMMAND = re.compile(r"\\(?:[A-Za-z]{1,20}|.)")
@@ -114,26 +112,6 @@ def _compare_parts(prediction: str, gold: str, precision: int | None) -> Equalit
         or _compare_last_side(prediction, gold, precision)
         or compare_lists(prediction, gold, precision, compare_plain)
     )
-
-
-def is_algebraic(text: str) -> bool:
-    """True where computer algebra can read a canonical answer as it stands.
-
-    A sentence or a denial is none, nor is a fragment with unmatched braces or an operator at its edge, or
-    anything with a colon: it would read a part.
-    """
-    if ":" in text or not _braces_match(text) or _DANGLING.search(text):
-        return False
-    return not is_prose(text) and not is_negated(text) and bool(re.search(r"[\d\\=<>+*/^()\[\]|]|^-?\w$", text))
-
-
-def _braces_match(text: str) -> bool:
-    depth = 0
-    for symbol in text:
-        depth += (symbol == "{") - (symbol == "}")
-        if depth < 0:
-            return False
-    return depth == 0
 
 
 def _compare_relations(prediction: str, gold: str) -> Equality | None:
@@ -246,21 +224,6 @@ _UNMEASURED = (
     _compare_bases,
     _compare_letters,
 )
-
-
-def split_label(text: str) -> tuple[str, str]:
-    """(`x`, `3`) for `x=3` and `3=x`; ("", text) where neither side is a mere name (`2x=3`, `7=2a`)."""
-    left, sign, right = text.partition("=")
-    if not sign or "=" in right or not right.strip() or not left.strip() or left.rstrip()[-1] in "<>!\\":
-        return "", text
-    left, right = left.strip(), right.strip()
-    if _is_name(left):
-        return left, right
-    return (right, left) if _is_name(right) and parse_quantity(left) is not None else ("", text)
-
-
-def _is_name(text: str) -> bool:
-    return bool(_LABEL.fullmatch(text)) and not re.search(r"\\(?!angle|triangle|overline)", text)
 
 
 def _compare_labels(prediction: str, gold: str, precision: int | None) -> Equality | None:

@@ -715,6 +715,7 @@ The train arrives at 4:23 PM. ;; 4:23 PM
 The time is 4:23. ;; 4:23
 """,
     "units": r"""
+\boxed{12} A student is left. ;; 12 cm
 5°C ;; 41°F
 2 A ;; 2000 mA
 2000 mA ;; 2 A
