@@ -12,7 +12,18 @@ from typing import Literal
 
 from filters.expressions import Value, evaluate
 from filters.numerals import NUMBER_WORDS, parse_binomial, parse_number_words, parse_repeating
-from filters.units import ANGLE, CURRENCY, PERCENT, POUND_MASS, STERLING, TEMPERATURE, TIME, Unit, parse_unit
+from filters.units import (
+    ANGLE,
+    CURRENCY,
+    MONTH,
+    PERCENT,
+    POUND_MASS,
+    STERLING,
+    TEMPERATURE,
+    TIME,
+    Unit,
+    parse_unit,
+)
 
 __all__ = ["NUMBER_WORDS", "Equality", "Quantity", "compare_numbers", "compare_quantities", "parse_quantity"]
 
@@ -210,10 +221,23 @@ def _unlike(prediction: Quantity, gold: Quantity, precision: int | None) -> Equa
     units = [prediction.unit, gold.unit]
     nouns = [unit.counted for unit in units if unit.counted]
     if compare_numbers(prediction, gold, precision) == "different":
-        return "undecided" if len(nouns) == 1 and nouns != ["unit"] else "different"
+        unread = len(nouns) == 1 and nouns != ["unit"]
+        return "undecided" if unread or _same_calendar(prediction, gold) else "different"
     if {(unit.dimensions, unit.factor) for unit in units} == {STERLING, POUND_MASS}:  # £3 against "3 pounds"
         return "equal"
     return "undecided" if nouns or _may_be_one(*units) else "different"
+
+
+def _same_calendar(one: Quantity, other: Quantity) -> bool:
+    """A month has 28 to 31 days: 1 year may be 365 days, 1 month 30."""
+    assert one.unit is not None and other.unit is not None
+    if {one.unit.dimensions, other.unit.dimensions} != {MONTH, TIME}:
+        return False
+    months, rest = (one, other) if one.unit.dimensions == MONTH else (other, one)
+    counted, seconds = (
+        Fraction(side.value) * Fraction(side.unit.factor) for side in (months, rest) if side.unit
+    )
+    return 28 * counted <= seconds / 86_400 <= 31 * counted
 
 
 def _may_be_one(one: Unit, other: Unit) -> bool:

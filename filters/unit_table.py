@@ -47,6 +47,7 @@ Hz GMkm 1 s-1 hertz
 N GMkmμ 1000 g1m1s-2 newton
 Pa GMkhm 1000 g1m-1s-2 pascal
 J GMkmμ 1000 g1m2s-2 joule
+Nm k 1000 g1m2s-2 newtonmetre,newtonmeter
 W GMkmμ 1000 g1m2s-3 watt
 V GMkmμ 1000 g1m2s-3A-1 volt
 Ω GMkmμ 1000 g1m2s-3A-2 ohm

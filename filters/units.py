@@ -73,6 +73,7 @@ POUND_MASS = ((("mass", 1),), Fraction("453.59237"))
 ANGLE = (("angle", 1),)
 TEMPERATURE = (("temperature", 1),)
 TIME = (("time", 1),)
+MONTH = (("month", 1),)
 
 
 def parse_unit(text: str) -> Unit | None:

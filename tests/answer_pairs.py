@@ -715,6 +715,8 @@ The train arrives at 4:23 PM. ;; 4:23 PM
 The time is 4:23. ;; 4:23
 """,
     "units": r"""
+2 Nm ;; 2 J
+2 J ;; 2 Nm
 \boxed{12} A student is left. ;; 12 cm
 5°C ;; 41°F
 2 A ;; 2000 mA
@@ -1387,6 +1389,8 @@ The train arrives at 4:23 PM. ;; 4:23 AM
 04/02/2005 ;; 0.00
 """,
     "units": r"""
+2 nm ;; 2 J
+2 nm ;; 2 Nm
 2 A ;; 2000 A
 2 mW ;; 2 MW
 2 V ;; 2000 mA
