@@ -31,8 +31,9 @@ START_SECONDS = 120.0  # an import of sympy on a busy machine; 0.3 on an idle on
 MEMORY_BYTES = 2**30  # address space; an idle worker maps 65 MB
 MAX_WORKERS = min(4, os.cpu_count() or 1)
 
-_FUNCTION = re.compile(r"(?<![\\A-Za-z])(arc)?(sin|cos|tan|cot|sec|csc|log|ln|exp)(?=[\s(^_{\\\d])")
+_FUNCTION = re.compile(r"(?<![\\A-Za-z])(arc)?(sin|cos|tan|cot|sec|csc|log|ln|lg|exp)(?=[\s(^_{\\\d])")
 _NAMED = r"\\\g<1>\g<2>"  # sin(x) is a function, not s times i times n
+_DECIMAL_LOG = re.compile(r"\\lg(?![A-Za-z])\s?")  # ISO 80000-2
 _PADDED = re.compile(r"(?<!\\)(\{)\s+|\s+(\})")
 _DEGREES = re.compile(r"(\d{1,10}(?:\.\d{1,10})?)\s?°")
 _RADIANS = r"{(\\frac{\g<1>\\pi}{180})}"
@@ -208,7 +209,8 @@ async def compare_algebraically_async(prediction: str, gold: str) -> Equality:
 
 def _as_formula(text: str) -> str:
     text = _PADDED.sub(r"\1\2", text)
-    return f"${_DEGREES.sub(_RADIANS, _FUNCTION.sub(_NAMED, text))}$"
+    text = _DECIMAL_LOG.sub(r"\\log_{10} ", _FUNCTION.sub(_NAMED, text))
+    return f"${_DEGREES.sub(_RADIANS, text)}$"
 
 
 def close_workers() -> None:

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from filters.algebra import compare_algebraically, compare_algebraically_async
-from filters.choices import bare_letter, gold_options, letter_of, named_options
-from filters.compare import compare_plain, compare_truth, is_algebraic, is_truth, results
+from filters.choices import bare_letter, gold_options, is_ambiguous, letter_of, named_options
+from filters.compare import compare_plain, compare_truth, is_same_text, is_truth, results
 from filters.extract import extract_answer, final_answer, strip_template
-from filters.normalize import MAX_ANSWER, canonicalise, fold
+from filters.formulas import is_algebraic
+from filters.normalize import MAX_ANSWER, canonicalise
 from filters.prose import is_negated
 from filters.quantities import Equality
 from filters.reasons import Reason, Verdict, dropped, kept
@@ -157,6 +158,8 @@ def _decide_choices(
         named = named_options(candidate, choices)
         if named is not None:
             return "equal" if right & named else "different"
+        if is_ambiguous(candidate, right, choices):
+            return "undecided"
     return _decide_open(said, choices[min(right)], precision)
 
 
@@ -168,7 +171,7 @@ def _decide_open(said: str, gold: str, precision: int | None) -> Equality | Form
         return _compare_letter(said, letters[0])
     if letters[1] is not None and letters[1] in whole and letter_of(gold) is not None:
         return "equal" if letter_of(gold) == letters[1] else "different"
-    if fold(whole) == fold(wanted) and fold(wanted):
+    if is_same_text(whole, wanted):
         return "equal"
     answer = final_answer(said)
     as_a_whole = answer != said and len(whole) <= _SHORT and not is_negated(whole)

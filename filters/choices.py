@@ -25,6 +25,9 @@ _LEAD = re.compile(
     r"(?!\s{0,3}(?:(?:or|and|not)\b|[,/&]|[(\[]?(?-i:[A-Z])(?![A-Za-z])))\s{0,3}(.+)",
     re.IGNORECASE | re.DOTALL,
 )
+_NUMBERED = re.compile(
+    r"(?:(?:the )?(?:answer is )?)?(?:option|choice)\s?(?:number |no\.? |#\s?)?\(?(\d{1,2})\)?", re.IGNORECASE
+)
 _NEXT_LEAD = re.compile(r"(?:^|\s)[(\[]?[A-H][.):\]]\s")
 _DECLARED = re.compile(
     r"(?:answer|option|choice|réponse|respuesta(?: correcta)?|antwort|ответ|答案|答え|정답|답"
@@ -179,6 +182,22 @@ def named_options(prediction: str, choices: Sequence[str]) -> frozenset[int] | N
     return _mentioned(plain, choices) if is_prose(plain) or is_negated(plain) else None
 
 
+def is_ambiguous(prediction: str, right: frozenset[int], choices: Sequence[str]) -> bool:
+    """True where a prediction names two options, or may.
+
+    "(D) 12" where 12 is option C; "option 2" where nobody can tell whether the options are counted or
+    quoted, and the gold answer is one of the two.
+    """
+    plain = canonicalise(prediction)
+    numbered = _NUMBERED.fullmatch(plain)
+    if numbered:
+        quoted = _by_value(numbered[1], choices) or frozenset()
+        return bool(right & (quoted | {int(numbered[1]) - 1, int(numbered[1])}))
+    lead = _lead(plain)
+    letter = _at(lead[1] or lead[2], choices) if lead else None
+    return lead is not None and letter is not None and _reconcile(letter, lead[3], choices) is None
+
+
 def _at(letter: str, choices: Sequence[str]) -> frozenset[int] | None:
     position = ord(letter.upper()) - ord("A")
     return frozenset({position}) if position < len(choices) else None
@@ -196,6 +215,8 @@ def _text_positions(text: str, choices: Sequence[str]) -> list[int]:
     tight = tighten(wanted)
     folded = [fold(canonicalise(choice)) for choice in choices]
     exact = [i for i, choice in enumerate(folded) if choice == wanted and wanted]
+    if len(exact) > 1:  # 2 mW and 2 MW
+        exact = [i for i in exact if choices[i] == text] or exact
     return exact or [i for i, choice in enumerate(folded) if tighten(choice) == tight and tight]
 
 

@@ -1,7 +1,7 @@
 """Comparison of two answers without computer algebra: the rules, in the order they are applied.
 
 `compare_plain` answers where a rule below decides, and None where none does: then `filters.algebra` may be
-asked if `is_algebraic` says that both sides are formulas. Its "undecided" is final: the rule knows that the
+asked if `filters.formulas` finds both sides formulas. Its "undecided" is final: the rule knows that the
 two notations cannot be told apart, and algebra would only guess.
 
 Decimal commas: texts are read as English ones, where a comma between groups of three digits separates
@@ -15,11 +15,11 @@ from __future__ import annotations
 import re
 
 from filters.clocks import compare_ranges, compare_ratios, compare_times
+from filters.formulas import split_label
 from filters.intervals import compare_regions
 from filters.lists import compare_lists, compare_matrices, has_several, is_empty_set
 from filters.normalize import fold, tighten
-from filters.prose import is_negated, is_prose
-from filters.quantities import Equality, compare_quantities, parse_quantity
+from filters.quantities import Equality, Quantity, compare_quantities, parse_quantity
 
 _TRUE = {"yes", "true", "correct", "right", "是", "对", "正确", "oui", "sí", "ja", "да", "はい", "네"}
 _FALSE = {
@@ -37,9 +37,7 @@ _FALSE = {
     "いいえ",
     "아니오",
 }
-_LABEL = re.compile(r"[A-Za-z\\ (),:'°△]*(?:_(?:\{[^{}]{0,20}\}|\w)[A-Za-z\\ (),:'°△]*){0,3}")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|pm|mp)(?![A-Za-z])")
-_DANGLING = re.compile(r"[-+*/^=<>]\s*$|^\s*[*/^=]")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d{1,30},\d{1,30}")
 _PLAIN_WORDS = re.compile(r"[^\W\d_]+(?:[\s'&-]+[^\W\d_]+)*")
 _COMMAND = re.compile(r"\\(?:[A-Za-z]{1,20}|.)")
@@ -48,6 +46,9 @@ _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", 
 _ORDINAL = re.compile(r"(\d{1,9})(?:st|nd|rd|th)")
 _RESTATED = re.compile(r"([^()]{1,60}) \(\s?([^()]{1,60})\)")
 _LETTERS = re.compile(r"\(?[A-H]\)?(?:\s?(?:,|;|&|,?\sand|[和与])\s?\(?[A-H]\)?){1,7}")
+_UNREAD_MEASURE = re.compile(
+    r"[-+]?\d[\d.]{0,40}\s?(?:\\frac\s?\{)?[^\W\d_][^\d_+=<>,]{0,30}(?:\^[^_+=<>,]{1,20})?"
+)
 _BASED = re.compile(r"\(?(\d{1,40})\)?_\s?\{?\s?(\d{1,2})\s?\}?")
 
 
@@ -60,7 +61,7 @@ def compare_plain(prediction: str, gold: str, precision: int | None = None) -> E
     """
     if prediction == gold or tighten(prediction) == tighten(gold):
         return "equal"
-    if fold(prediction) == fold(gold) and fold(gold):
+    if is_same_text(prediction, gold):
         return "equal"
     if is_empty_set(prediction) and is_empty_set(gold):
         return "equal"
@@ -73,7 +74,24 @@ def compare_plain(prediction: str, gold: str, precision: int | None = None) -> E
     mine, ours = parse_quantity(prediction), parse_quantity(gold)
     if mine and ours:
         return compare_quantities(mine, ours, precision)
-    return _compare_parts(prediction, gold, precision) or _compare_words(prediction, gold)
+    verdict = _compare_parts(prediction, gold, precision) or _compare_words(prediction, gold)
+    unread = (mine and _is_unread(mine, gold)) or (ours and _is_unread(ours, prediction))
+    return "undecided" if unread and verdict != "equal" else verdict
+
+
+def _is_unread(measure: Quantity, other: str) -> bool:
+    """A measure against a number with a unit that the table lacks."""
+    known = measure.unit is not None and not measure.unit.counted
+    return known and bool(_UNREAD_MEASURE.fullmatch(other))
+
+
+def is_same_text(prediction: str, gold: str) -> bool:
+    """The same words without regard to case, unless the case tells two units apart: 2 mW, 2 MW."""
+    if fold(prediction) != fold(gold) or not fold(gold):
+        return False
+    mine, ours = parse_quantity(prediction), parse_quantity(gold)
+    units = mine and mine.unit, ours and ours.unit
+    return not (units[0] and units[1]) or units[0] == units[1]
 
 
 def _is_restated(prediction: str, gold: str, precision: int | None) -> bool:
@@ -94,26 +112,6 @@ def _compare_parts(prediction: str, gold: str, precision: int | None) -> Equalit
         or _compare_last_side(prediction, gold, precision)
         or compare_lists(prediction, gold, precision, compare_plain)
     )
-
-
-def is_algebraic(text: str) -> bool:
-    """True where computer algebra can read a canonical answer as it stands.
-
-    A sentence or a denial is none, nor is a fragment with unmatched braces or an operator at its edge, or
-    anything with a colon: it would read a part.
-    """
-    if ":" in text or not _braces_match(text) or _DANGLING.search(text):
-        return False
-    return not is_prose(text) and not is_negated(text) and bool(re.search(r"[\d\\=<>+*/^()\[\]|]|^\w$", text))
-
-
-def _braces_match(text: str) -> bool:
-    depth = 0
-    for symbol in text:
-        depth += (symbol == "{") - (symbol == "}")
-        if depth < 0:
-            return False
-    return depth == 0
 
 
 def _compare_relations(prediction: str, gold: str) -> Equality | None:
@@ -226,15 +224,6 @@ _UNMEASURED = (
     _compare_bases,
     _compare_letters,
 )
-
-
-def split_label(text: str) -> tuple[str, str]:
-    """(`x`, `3`) for `x=3`; ("", text) where the left side is no mere name (`2x=3`, `7=a`)."""
-    left, sign, right = text.partition("=")
-    if not sign or "=" in right or not right.strip() or not left.strip() or left.rstrip()[-1] in "<>!\\":
-        return "", text
-    named = _LABEL.fullmatch(left.strip()) and not re.search(r"\\(?!angle|triangle|overline)", left)
-    return (left.strip(), right.strip()) if named else ("", text)
 
 
 def _compare_labels(prediction: str, gold: str, precision: int | None) -> Equality | None:

@@ -32,8 +32,9 @@ Box = tuple[int, int, str]
 def extract_answer(trace: str) -> str | None:
     """The answer a trace commits to.
 
-    Returns: what stands in the last `<answer>...</answer>`, over several lines if need be; without the
-        tags, the inside of the last balanced `\\boxed{}`; None where there is neither or it is blank.
+    Returns: what stands between the last `<answer>` that is closed and the first `</answer>` behind it,
+        over several lines if need be; without the tags, the inside of the last balanced `\\boxed{}`; None
+        where there is neither or it is blank.
     """
     tagged = _last_tagged(trace)
     if tagged is not None:
@@ -45,7 +46,10 @@ def extract_answer(trace: str) -> str | None:
 def _last_tagged(text: str) -> str | None:
     close = text.rfind(_CLOSE)
     start = text.rfind(_OPEN, 0, close) if close >= 0 else -1
-    return text[start + len(_OPEN) : close] if start >= 0 else None
+    if start < 0:
+        return None
+    start += len(_OPEN)
+    return text[start : text.find(_CLOSE, start)]
 
 
 def _boxes(text: str) -> list[Box]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -24,13 +25,22 @@ _PARTS = {
 _REPEATING = re.compile(
     r"([-+]?)(\d{0,40})\.(\d{0,40})(?:\\(?:overline|bar|dot)\s?\{?(\d{1,40})\}?|\((\d{1,40})\))"
 )
+_DIGITS = {word: value for value, word in enumerate("一二三四五六七八九", start=1)} | {"两": 2, "": 0}
+# Up to 999; a digit right behind 百 is a colloquial ten (一百二 is 120), so it needs 十 or 零.
+_CHINESE = re.compile(
+    "(?:([一二两三四五六七八九])百)?(?:([一二三四五六七八九]?)十([一二三四五六七八九]?)|零([一二三四五六七八九]))?"
+)
+_CHOICE = re.compile(r"\{?\s?(\d{1,3})\s?\\?choose\s?(\d{1,3})\s?\}?")
 _MAX_WORDS = 60  # characters
 
 
 def parse_number_words(text: str) -> Fraction | None:
-    """`twelve`, `twenty-five`, `one hundred and five`, `two thirds`; None for anything else."""
+    """`twelve`, `twenty-five`, `one hundred and five`, `two thirds`, 二十一; None for anything else."""
     if not text[:1].isalpha() or len(text) > _MAX_WORDS:
         return None
+    chinese = _chinese(text)
+    if chinese is not None:
+        return Fraction(chinese)
     words = text.lower().replace("-", " ").split()
     if words[-1] in _PARTS:
         count = 1 if words[:-1] in ([], ["a"]) else _cardinal(words[:-1])
@@ -49,6 +59,21 @@ def _cardinal(words: Sequence[str]) -> int | None:
         high, low = (NUMBER_WORDS.get(word, 0) for word in words)
         return high + low if high in range(20, 100, 10) and low in range(1, 10) else None
     return NUMBER_WORDS.get(words[0]) if len(words) == 1 else None
+
+
+def _chinese(text: str) -> int | None:
+    match = _CHINESE.fullmatch(text)
+    if match is None or ("十" not in text and "百" not in text) or ("零" in text and "百" not in text):
+        return None
+    hundreds, tens, ones, after_zero = (part or "" for part in match.groups())
+    ten = (_DIGITS[tens] or 1) if "十" in text else 0
+    return 100 * _DIGITS[hundreds] + 10 * ten + _DIGITS[ones or after_zero]
+
+
+def parse_binomial(text: str) -> Fraction | None:
+    """`5 choose 2` is 10; None for anything else."""
+    match = _CHOICE.fullmatch(text)
+    return None if match is None else Fraction(math.comb(int(match[1]), int(match[2])))
 
 
 def parse_repeating(text: str) -> Fraction | None:

@@ -11,8 +11,19 @@ from functools import lru_cache
 from typing import Literal
 
 from filters.expressions import Value, evaluate
-from filters.numerals import NUMBER_WORDS, parse_number_words, parse_repeating
-from filters.units import ANGLE, CURRENCY, PERCENT, POUND_MASS, STERLING, Unit, parse_unit
+from filters.numerals import NUMBER_WORDS, parse_binomial, parse_number_words, parse_repeating
+from filters.units import (
+    ANGLE,
+    CURRENCY,
+    MONTH,
+    PERCENT,
+    POUND_MASS,
+    STERLING,
+    TEMPERATURE,
+    TIME,
+    Unit,
+    parse_unit,
+)
 
 __all__ = ["NUMBER_WORDS", "Equality", "Quantity", "compare_numbers", "compare_quantities", "parse_quantity"]
 
@@ -32,6 +43,8 @@ _COMMA_MEASURE = re.compile(r"([-+]?[$€£¥₹]?\s?\d{1,30}),(\d{1,30})(?=\s?(
 _DIMENSION = re.compile(
     r"(?<=\w)\s(?:long|tall|wide|high|deep|thick|old|each|in (?:length|width|height|total|all))$"
 )
+_OHM = re.compile(r"\\(?:Omega|ohm)(?![A-Za-z])")
+_MICRO = re.compile(r"(?<=\d)\s?\\mu(?![A-Za-z])\s?(?=[A-Za-z\\])")
 _MULTIPLES = {"dozen": 12, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _MULTIPLE = re.compile(rf"(?<=\d)\s({'|'.join(_MULTIPLES)})\b", re.IGNORECASE)
 _CURRENCY = re.compile(
@@ -71,6 +84,7 @@ def parse_quantity(text: str) -> Quantity | None:
     Returns: None where the text is not one constant, or its tail is no unit.
     """
     text = _ELLIPSIS.sub("", _ABOUT.sub("", text.strip())).removesuffix(".")
+    text = _OHM.sub("Ω", _MICRO.sub("μ", text))
     text = _DIMENSION.sub("", text)
     text = _MULTIPLE.sub(lambda match: f"*{_MULTIPLES[match[1].lower()]}", text, count=1)
     currency = _CURRENCY.match(text)
@@ -153,6 +167,9 @@ def _bare(text: str) -> Quantity | None:
     repeating = parse_repeating(text.strip())
     if repeating is not None:
         return Quantity(repeating, None)
+    binomial = parse_binomial(text.strip())
+    if binomial is not None:
+        return Quantity(binomial, 0)
     word = parse_number_words(text.strip())
     if word is not None:
         return Quantity(word, 0 if word.denominator == 1 else None)
@@ -170,28 +187,70 @@ def compare_quantities(prediction: Quantity, gold: Quantity, precision: int | No
     if theirs and ours:
         if theirs.dimensions != ours.dimensions:
             return _unlike(prediction, gold, precision)
-        if theirs.factor != ours.factor:
-            scaled = prediction.value * theirs.factor / ours.factor
-            prediction = replace(prediction, value=scaled)
-        return compare_numbers(prediction, gold, precision)
+        scaled = replace(prediction, value=_times(prediction.value, theirs.factor, ours.factor))
+        if theirs.offset != ours.offset:
+            return _compare_temperatures(scaled, gold, precision)
+        return compare_numbers(scaled, gold, precision)
     return _compare_one_unit(prediction, gold, precision)
 
 
-def _unlike(prediction: Quantity, gold: Quantity, precision: int | None) -> Equality:
-    """Different words after one number may still mean one thing; different measures do not."""
-    if compare_numbers(prediction, gold, precision) == "different":
-        return "different"
-    sizes = {side.unit and (side.unit.dimensions, side.unit.factor) for side in (prediction, gold)}
-    if sizes == {STERLING, POUND_MASS}:  # £3 against "3 pounds"
+def _times(value: Value, factor: Value, divisor: Value) -> Value:
+    return value if factor == divisor else value * factor / divisor
+
+
+def _compare_temperatures(scaled: Quantity, gold: Quantity, precision: int | None) -> Equality:
+    """Scales with two zeros: 212°F is 100°C.
+
+    Undecided where the sides agree as differences (5 K, 5°C) or by the rounded zero of 273 K.
+    """
+    assert scaled.unit is not None and gold.unit is not None
+    shift = (scaled.unit.offset - gold.unit.offset) / Fraction(gold.unit.factor)
+    shifted = replace(scaled, value=scaled.value + shift)
+    if compare_numbers(shifted, gold, precision) == "equal":
         return "equal"
-    counted = any(side.unit is not None and side.unit.counted for side in (prediction, gold))
-    return "undecided" if counted else "different"
+    near = compare_numbers(shifted, gold, gold.decimals or 0) == "equal"
+    return "undecided" if near or compare_numbers(scaled, gold, precision) == "equal" else "different"
+
+
+def _unlike(prediction: Quantity, gold: Quantity, precision: int | None) -> Equality:
+    """Different words after one number may still mean one thing; different measures do not.
+
+    A noun against a measure may be a unit that the table lacks (2 fathoms, 12 feet).
+    """
+    assert prediction.unit is not None and gold.unit is not None
+    units = [prediction.unit, gold.unit]
+    nouns = [unit.counted for unit in units if unit.counted]
+    if compare_numbers(prediction, gold, precision) == "different":
+        unread = len(nouns) == 1 and nouns != ["unit"]
+        return "undecided" if unread or _same_calendar(prediction, gold) else "different"
+    if {(unit.dimensions, unit.factor) for unit in units} == {STERLING, POUND_MASS}:  # £3 against "3 pounds"
+        return "equal"
+    return "undecided" if nouns or _may_be_one(*units) else "different"
+
+
+def _same_calendar(one: Quantity, other: Quantity) -> bool:
+    """A month has 28 to 31 days: 1 year may be 365 days, 1 month 30."""
+    assert one.unit is not None and other.unit is not None
+    if {one.unit.dimensions, other.unit.dimensions} != {MONTH, TIME}:
+        return False
+    months, rest = (one, other) if one.unit.dimensions == MONTH else (other, one)
+    counted, seconds = (
+        Fraction(side.value) * Fraction(side.unit.factor) for side in (months, rest) if side.unit
+    )
+    return 28 * counted <= seconds / 86_400 <= 31 * counted
+
+
+def _may_be_one(one: Unit, other: Unit) -> bool:
+    """Coulomb and farad against degrees, henry against hours: 25 C, 25°C."""
+    pairs = {(one.letter, other.dimensions), (other.letter, one.dimensions)}
+    return bool(pairs & {("C", TEMPERATURE), ("F", TEMPERATURE), ("H", TIME)})
 
 
 def _compare_one_unit(prediction: Quantity, gold: Quantity, precision: int | None) -> Equality:
     unit = prediction.unit or gold.unit
-    if gold.attached:
-        return "undecided"  # `5m` against `5`: a unit left out, or a variable lost
+    variable = prediction.attached and prediction.unit and prediction.unit.letter
+    if gold.attached or variable:
+        return "undecided"  # `5m` against `5`, `5A` against 5: a unit left out, or a variable lost
     if unit and unit.dimensions == PERCENT:
         return _compare_percent(prediction, gold, precision)
     plain = compare_numbers(prediction, gold, precision)

@@ -135,6 +135,10 @@ Wynik to 12. ;; 12
 Het antwoord is dus 12. ;; 12
 """,
     "what stands beside the answer": r"""
+5 = AB ;; 5
+5 ;; 5 = AB
+5 cm = AB ;; AB = 5
+AB = 5 ;; 5 cm = AB
 \boxed{12} cm ;; 12 cm
 The number of ways is $\binom{6}{2} = 15$. ;; 15
 $9\pi \approx 28.27$ ;; 28.27
@@ -198,6 +202,30 @@ Therefore the angle ABC is 60 degrees. ;; 60
 36 degrees ;; 36^\circ
 """,
     "expressions": r"""
+(1+i)^2 ;; 2i
+2i ;; (1+i)^2
+(1+i)(1-i) ;; 2
+2 ;; (1+i)(1-i)
+i^2 ;; -1
+-1 ;; i^2
+e^{i\pi} ;; -1
+-1 ;; e^{i\pi}
+\sqrt{-4} ;; 2i
+2i ;; \sqrt{-4}
+\frac{1}{i} ;; -i
+-i ;; \frac{1}{i}
+\frac{1+i}{1-i} ;; i
+i ;; \frac{1+i}{1-i}
+3i+2 ;; 2+3i
+2+3i ;; 3i+2
+x ;; x^1
+x^1 ;; x
+a ;; a+0
+a+0 ;; a
+\lg 100 ;; 2
+2 ;; \lg 100
+z = (1+i)^2 ;; 2i
+2i ;; z = (1+i)^2
 x = -1 ;; -1
 f(x)=2x+3 ;; 2x+3
 2(x+1) ;; 2x+2
@@ -308,6 +336,18 @@ The answer is $12$ and not $13$. ;; 12
 Adding both, we get $3+4=7$, so the total is 7. ;; 7
 """,
     "numbers": r"""
+5 choose 2 ;; 10
+10 ;; 5 choose 2
+十二 ;; 12
+12 ;; 十二
+二十 ;; 20
+20 ;; 二十
+二十一 ;; 21
+21 ;; 二十一
+三百零五 ;; 305
+305 ;; 三百零五
+一百二十 ;; 120
+120 ;; 一百二十
 1e3 ;; 1000
 -0 ;; 0
 +5 ;; 5
@@ -675,6 +715,76 @@ The train arrives at 4:23 PM. ;; 4:23 PM
 The time is 4:23. ;; 4:23
 """,
     "units": r"""
+2 Nm ;; 2 J
+2 J ;; 2 Nm
+\boxed{12} A student is left. ;; 12 cm
+5°C ;; 41°F
+2 A ;; 2000 mA
+2000 mA ;; 2 A
+2 V ;; 2000 mV
+2000 mV ;; 2 V
+1 kW ;; 1000 W
+1000 W ;; 1 kW
+1 kΩ ;; 1000 Ω
+1000 Ω ;; 1 kΩ
+1 k\Omega ;; 1000 \Omega
+1000 \Omega ;; 1 k\Omega
+1 kPa ;; 1000 Pa
+1000 Pa ;; 1 kPa
+1 bar ;; 100 kPa
+100 kPa ;; 1 bar
+1 J ;; 1 N m
+1 N m ;; 1 J
+1 J ;; 1 \text{ N}\cdot\text{m}
+1 \text{ N}\cdot\text{m} ;; 1 J
+1 N ;; 1 kg m/s^2
+1 kg m/s^2 ;; 1 N
+1 N ;; 1 \text{ kg}\cdot\text{m/s}^2
+1 \text{ kg}\cdot\text{m/s}^2 ;; 1 N
+1 W ;; 1 J/s
+1 J/s ;; 1 W
+1 V ;; 1 J/C
+1 J/C ;; 1 V
+1 Pa ;; 1 N/m²
+1 N/m² ;; 1 Pa
+1 kWh ;; 3.6 MJ
+3.6 MJ ;; 1 kWh
+3 Hz ;; 3 s^{-1}
+3 s^{-1} ;; 3 Hz
+1 acre ;; 43560 ft²
+43560 ft² ;; 1 acre
+1 acre ;; 43560 ft^2
+43560 ft^2 ;; 1 acre
+1 gallon ;; 4 quarts
+4 quarts ;; 1 gallon
+212°F ;; 100°C
+100°C ;; 212°F
+212 degrees Fahrenheit ;; 100 degrees Celsius
+100 degrees Celsius ;; 212 degrees Fahrenheit
+0°C ;; 273.15 K
+273.15 K ;; 0°C
+-40°F ;; -40°C
+-40°C ;; -40°F
+5 \mu m ;; 5000 nm
+5000 nm ;; 5 \mu m
+5 µm ;; 0.005 mm
+0.005 mm ;; 5 µm
+2 kilowatts ;; 2000 watts
+2000 watts ;; 2 kilowatts
+5 m/s/s ;; 5 m/s²
+5 m/s² ;; 5 m/s/s
+1 N ;; 1 kg m s^{-2}
+1 kg m s^{-2} ;; 1 N
+0.5 L ;; 500 mL
+500 mL ;; 0.5 L
+3 MHz ;; 3000 kHz
+3000 kHz ;; 3 MHz
+1 Wb ;; 1 T m^2
+1 T m^2 ;; 1 Wb
+2 A ;; 2
+2 ;; 2 A
+1 atm ;; 760 torr
+760 torr ;; 1 atm
 3,5 cm ;; 3.5 cm
 5√3 cm ;; 5\sqrt{3}
 2 hours 30 minutes ;; 2.5 hours
@@ -801,6 +911,9 @@ The colour of the ball is red. ;; blue
 The red ball ;; red
 """,
     "what stands beside the answer": r"""
+6 = AB ;; 5
+5 = AB ;; CD = 5
+AB ;; 5 = AB
 \boxed{12} mm ;; 12 cm
 The number of ways is $\binom{6}{2} = 10$. ;; 15
 The number of ways is $5! = 6$. ;; 120
@@ -844,12 +957,35 @@ x₁ ;; x^1
 90 cm ;; 90°
 \angle A = 30 ;; \angle B = 30
 5°C ;; 5°F
-5°C ;; 41°F
 30 rad ;; 30°
 100 °F ;; 100 °C
 5 °C ;; 5 °F
 """,
     "expressions": r"""
+i^2 ;; 1
+1 ;; i^2
+2i ;; 2
+2 ;; 2i
+2+3i ;; 2-3i
+2-3i ;; 2+3i
+(1+i)^2 ;; 2
+2 ;; (1+i)^2
+\sqrt{-4} ;; 2
+2 ;; \sqrt{-4}
+\sqrt{-4} ;; -2i
+-2i ;; \sqrt{-4}
+i ;; x
+x ;; i
+x ;; x^2
+x^2 ;; x
+a ;; b+0
+b+0 ;; a
+a ;; a+1
+a+1 ;; a
+\lg 100 ;; 10
+10 ;; \lg 100
+ix^2+i^2 ;; ix^2
+ix^2 ;; ix^2+i^2
 x^2 ;; x2
 x=1 ;; y=1
 x=1 ;; x=2
@@ -955,6 +1091,16 @@ The answer is $12$ and not $13$. ;; 13
 5% ;; 50%
 """,
     "numbers": r"""
+5 choose 2 ;; 12
+12 ;; 5 choose 2
+十二 ;; 13
+13 ;; 十二
+二十 ;; 12
+12 ;; 二十
+十二 ;; 102
+102 ;; 十二
+一百二 ;; 102
+102 ;; 一百二
 1e3 ;; 100
 1e3 ;; 1
 12, 13 ;; 12
@@ -1243,6 +1389,26 @@ The train arrives at 4:23 PM. ;; 4:23 AM
 04/02/2005 ;; 0.00
 """,
     "units": r"""
+2 nm ;; 2 J
+2 nm ;; 2 Nm
+2 A ;; 2000 A
+2 mW ;; 2 MW
+2 V ;; 2000 mA
+1 kΩ ;; 1000 W
+1 J ;; 1 N/m
+1 N ;; 1 kg m/s
+1 kWh ;; 3.6 kJ
+3 Hz ;; 3 s
+1 acre ;; 43560 ft
+1 gallon ;; 8 quarts
+212°F ;; 212°C
+100°C ;; 373 °F
+0°C ;; 273.15 °F
+5 µm ;; 5 mm
+5A ;; 5
+5 K ;; 5000
+10C3 ;; 10
+120 ;; 10C3 C
 2 hours 30 minutes ;; 2.3 hours
 2 hours 30 minutes ;; 230 minutes
 2 hours ;; 2 minutes

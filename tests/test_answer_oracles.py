@@ -219,3 +219,25 @@ def test_no_text_makes_the_rules_fail() -> None:
 )
 def test_half_an_equation_is_no_answer(prediction: str, gold: str) -> None:
     assert check(prediction, gold) in {"different", "undecided"} or prediction == gold
+
+
+POWERS = {"G": 9, "M": 6, "k": 3, "m": -3, "μ": -6}
+
+
+@pytest.mark.parametrize("symbol", ["Hz", "N", "Pa", "J", "W", "V", "Ω"])
+def test_prefixes_are_powers_of_ten(symbol: str) -> None:
+    """Every prefix against every other, the size as written out by hand."""
+    used = [prefix for prefix in POWERS if prefix in "GMk" or symbol not in {"Hz", "Pa"}]
+    for one, other in itertools.product(used, repeat=2):
+        size = f"3*10^{{{POWERS[one] - POWERS[other]}}}"
+        assert check(f"3 {one}{symbol}", f"{size} {other}{symbol}") == "equal", (one, other)
+        if one != other:
+            assert check(f"3 {one}{symbol}", f"3 {other}{symbol}") == "different", (one, other)
+
+
+def test_temperatures_follow_their_scales() -> None:
+    for celsius in range(-50, 120, 7):
+        kelvin, fahrenheit = Fraction(27315, 100) + celsius, Fraction(9 * celsius, 5) + 32
+        assert check(f"{float(fahrenheit)}°F", f"{celsius}°C") == "equal"
+        assert check(f"{celsius}°C", f"{float(kelvin)} K") == "equal"
+        assert check(f"{celsius + 30}°C", f"{float(kelvin)} K") == "different"
