@@ -52,7 +52,16 @@ def open_index(settings: DecontaminateSettings) -> Index | None:
         return Index.load(settings.index, settings)
     if not settings.benchmarks:
         return None
-    return Index((item for name in settings.benchmarks for item in load_benchmark(name)), settings)
+    return Index((item for name in settings.benchmarks for item in _some_items(name)), settings)
+
+
+def _some_items(name: str) -> Iterator[dict[str, Any]]:
+    """Raises: SourceError: there is none, which nobody should take for a benchmark that was looked into."""
+    count = 0
+    for count, item in enumerate(load_benchmark(name), start=1):  # noqa: B007
+        yield item
+    if not count:
+        raise SourceError(f"decontaminate.benchmarks: {name} holds no item")
 
 
 def _load_published(name: str) -> Iterator[dict[str, Any]]:

@@ -58,3 +58,20 @@ def _assignment(text: str) -> tuple[str, Any]:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {text}: the value is not YAML") from error
+
+
+def with_absolute_paths(recipe: Recipe) -> Recipe:
+    """The recipe with local benchmarks, index and scores named so that it can be used from any folder."""
+    decontaminate, evidence = recipe.decontaminate, recipe.filters.evidence
+    benchmarks = tuple(
+        str(Path(name).absolute()) if Path(name).exists() else name for name in decontaminate.benchmarks
+    )
+    index = decontaminate.index and decontaminate.index.absolute()
+    scores = tuple(path.absolute() for path in evidence.vas_scores)
+    thresholds = evidence.model_copy(update={"vas_scores": scores})
+    return recipe.model_copy(
+        update={
+            "decontaminate": decontaminate.model_copy(update={"benchmarks": benchmarks, "index": index}),
+            "filters": recipe.filters.model_copy(update={"evidence": thresholds}),
+        }
+    )

@@ -30,7 +30,7 @@ from schemas.runs import (
     count_all_drafts,
     count_partition,
     discard_failed,
-    discard_misfits,
+    discard_misfit,
     finish_synthesis,
     finished_as,
     iterate_partition,
@@ -265,4 +265,4 @@ async def synthesize_partition(partition: Partition, synthesis: _Synthesis) -> N
     fingerprint, stamp = partition_fingerprint(partition.items), synthesis.plan.stamp
     write = partial(write_partition, synthesis.root, number, fingerprint, drafts, stamp, whole=whole)
     await asyncio.to_thread(write)
-    discard_misfits(synthesis.root, number, problem_of(partition.items[-1]).index, whole=whole)
+    discard_misfit(synthesis.root, number, problem_of(partition.items[-1]).index, whole=whole)

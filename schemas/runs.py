@@ -86,7 +86,7 @@ def open_curation(run: Path, out: Path, recipe: Recipe) -> Iterator[None]:
     """Takes the folder that a run's drafts are curated into: the run's own, or one for this run alone.
 
     Args:
-        recipe: the run's, with other thresholds perhaps; saved in `out`.
+        recipe: the run's, with other thresholds perhaps; saved in `out` once its dataset is there.
     Raises:
         ConfigError: the recipe asks for other drafts than the run's, or `out` holds something else.
         ShardError: drafts are missing, or another process is writing there.
@@ -102,10 +102,11 @@ def open_curation(run: Path, out: Path, recipe: Recipe) -> Iterator[None]:
     if identity != str(out.resolve()):
         _require_curated_from(out, identity)
     with _locked(out), _locked(run, shared=True) if identity != str(out.resolve()) else nullcontext():
-        write_text(out / RECIPE_FILE, dump_recipe(recipe))
-        if identity != str(out.resolve()):
+        if not (out / RECIPE_FILE).is_file():  # a new folder says what it is before anything is in it
+            write_text(out / RECIPE_FILE, dump_recipe(recipe))
             update_manifest(out, curated_from=identity)
         yield
+        write_text(out / RECIPE_FILE, dump_recipe(recipe))
 
 
 def _require_curated_from(out: Path, identity: str) -> None:
@@ -405,26 +406,26 @@ def count_all_drafts(root: Path) -> int:
     return sum(map(count_rows, _shard_paths(root)))
 
 
-def discard_misfits(root: Path, number: int, last: int, *, whole: bool) -> int:
-    """Removes the shards behind a partition that were cut elsewhere: no row may be in two of them or in none.
+def discard_misfit(root: Path, number: int, last: int, *, whole: bool) -> bool:
+    """Removes the shard behind a partition if it was cut elsewhere: no row may be in two shards.
 
     Where partitions end depends on the size of their pictures: a source that has changed may cut others.
-    Nothing is lost, since the answers are in the journal.
+    Nothing is lost, since the answers are in the journal. Shards further behind are looked at when the one
+    before them is written; some of them may be of this go already.
 
     Args:
         last: index of the last row that the partition has read.
         whole: whether that is its last row.
-    Returns: how many were removed.
+    Returns: whether it was removed.
     """
-    behind = [path for path in _shard_paths(root) if path > partition_path(root, number)]
-    if not behind:
-        return 0
-    first = read_shard(behind[0]).column("index")[0].as_py()
+    behind = partition_path(root, number + 1)
+    if not behind.exists():
+        return False
+    first = read_shard(behind).column("index")[0].as_py()
     if first == last + 1 or (not whole and first > last):
-        return 0
-    for path in behind:
-        path.unlink()
-    return len(behind)
+        return False
+    behind.unlink()
+    return True
 
 
 def _metadata(path: Path, key: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -283,3 +284,41 @@ def test_a_file_that_holds_no_scores_is_named(tmp_path: Path, content: str | Non
     settings = FILTERS | {"evidence": {"vas_scores": [str(tmp_path / "x.json")]}}
     with pytest.raises(ConfigError, match=r"filters\.evidence\.vas_scores: .*x\.json"):
         curated(tmp_path / "run", [drafted(asked(0, "x?", 1))], filters=settings)
+
+
+# ------------------------------------------------------------------------------------------- failures
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def test_a_curation_that_fails_leaves_recipe_and_dataset_as_they_were(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    before = {
+        path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
+    }
+    failed = avar("curate", folder, "--set", "select.max_category_share=0.1")
+    assert_one_line(failed, 2, "max_category_share")
+    missing = avar("curate", folder, "--set", 'decontaminate.benchmarks=["no/such"]')
+    assert_one_line(missing, 1, "no/such: neither a file nor a benchmark")
+    assert contents(folder) == before
+    assert avar("curate", folder, "--json").code == 0
+
+
+def test_a_benchmark_is_found_from_another_folder_later(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    write_benchmark(tmp_path / "bench", {"id": "b", "question": "Who is this in the picture on the left?"})
+    named = 'decontaminate.benchmarks=["bench"]'
+    assert avar("curate", folder, "--set", named, cwd=tmp_path).code == 0
+    assert avar("curate", folder, cwd=Path("/")).code == 0
+
+
+def test_an_empty_benchmark_is_an_error(tmp_path: Path) -> None:
+    benchmark = write_benchmark(tmp_path / "bench")
+    with pytest.raises(SourceError, match=r"no item"):
+        curated(
+            tmp_path / "run", [drafted(asked(0, "x?", 1))], decontaminate={"benchmarks": [str(benchmark)]}
+        )

@@ -15,7 +15,7 @@ from schemas.records import Evidence, EvidenceFault, Image, SourceFault, rejecte
 from schemas.runs import (
     begin_synthesis,
     discard_failed,
-    discard_misfits,
+    discard_misfit,
     discard_stale,
     finish_synthesis,
     finished_as,
@@ -266,17 +266,26 @@ def test_what_is_no_run_says_what_makes_one(tmp_path: Path, folder: str, words: 
 
 
 @pytest.mark.parametrize(
-    ("last", "whole", "left"),
-    [(1, True, 3), (2, True, 1), (0, True, 1), (1, False, 3), (0, False, 3), (2, False, 1)],
+    ("last", "whole", "removed"),
+    [
+        (1, True, False),
+        (2, True, True),
+        (0, True, True),
+        (1, False, False),
+        (0, False, False),
+        (2, False, True),
+    ],
 )
-def test_shards_that_were_cut_elsewhere_are_made_anew(
-    tmp_path: Path, last: int, whole: bool, left: int
+def test_a_shard_that_was_cut_elsewhere_is_made_anew(
+    tmp_path: Path, last: int, whole: bool, removed: bool
 ) -> None:
     """Shards of two rows each: 0 and 1, 2 and 3, 4 and 5."""
     for number in range(3):
         write_partition(tmp_path, number, "f", [draft(2 * number), draft(2 * number + 1)])
-    assert discard_misfits(tmp_path, 0, last, whole=whole) == 3 - left
-    assert len(list((tmp_path / "drafts").iterdir())) == left
+    assert discard_misfit(tmp_path, 0, last, whole=whole) is removed
+    assert partition_path(tmp_path, 1).exists() is not removed
+    assert partition_path(tmp_path, 2).exists()
+    assert not discard_misfit(tmp_path, 2, 99, whole=True)
 
 
 def test_large_pictures_make_small_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
