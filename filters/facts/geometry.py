@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from filters.facts.values import Judgement, is_amount, same_value
+from filters.facts.words import is_governed
 
 Subject = tuple[str, object]
 
@@ -39,6 +40,13 @@ _MEASURES = re.compile(
 _IN_TERM = re.compile(
     r"(?:[-+*/·×÷^√]\s?|\d\s?|\b(?:sin|cos|tan|cot|twice|double|half(?:\sof)?|plus|minus|times|sum\sof|third\sof)\s)"
     r"(?:\(|the\s|m)?\Z"
+)
+# Before a name that is not what the value is said of: "the distance from A to BC is 5", "the strip on AB".
+_NO_SUBJECT = re.compile(
+    r"(?:\b(?:to|from|above|below|on|onto|over|under|by|with|between|than|along|per|beside|across|through)"
+    r"|(?<!length)(?<!lengths)(?<!measure)(?<!size)(?<!value)(?<!that)\sof)\s(?:the\s)?"
+    rf"(?:{_LINE_WORD}\s)?\Z",
+    re.IGNORECASE,
 )
 _ON = re.compile(
     rf"\b(?:points?\s)?(?<![A-Za-z])(?P<points>{_POINTS}(?:(?:,\s|,?\sand\s)(?:point\s)?{_POINTS}){{0,11}})\s"
@@ -174,7 +182,8 @@ def _in_words(match: re.Match[str]) -> str:
 def _measures(text: str) -> Iterator[tuple[Subject, str]]:
     for match in _MEASURES.finditer(text):
         name = match.start("line") if match["line"] else match.start("angle")
-        if _IN_TERM.search(text[max(0, name - 20) : name]):
+        before = text[max(0, name - 140) : name]
+        if _IN_TERM.search(before[-20:]) or _NO_SUBJECT.search(before[-40:]) or is_governed(before):
             continue
         if match["corner"]:
             yield ("angle", _angle(match["corner"])), _angles_named(match["value"])

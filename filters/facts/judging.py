@@ -13,6 +13,7 @@ from filters.facts.values import Judgement
 MAX_DESCRIPTION = 100_000  # characters of a description that are read
 MAX_CLAIM = 2_000
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")  # of JSON, in names that are compared as they stand
+_MINUS = re.compile(r"−|\bnegative\s(?=\d)|(?<=\b(?:is|at|to|of)\s)minus\s(?=\d)", re.IGNORECASE)
 _KEPT = 8  # descriptions in memory: all claims of a trace are about one
 
 
@@ -33,6 +34,7 @@ class Known:
 def read_description(description: str) -> Known:
     """The facts of a description; the last few are remembered."""
     text = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), description[:MAX_DESCRIPTION])
+    text = _with_signs(text)
     return Known(
         text,
         geometry.read_figure(text),
@@ -47,7 +49,12 @@ def read_description(description: str) -> Known:
 def judge_claim(claim: str, description: str) -> Judgement:
     """What a description makes of a claim; see `filters.grounding.check_claim`."""
     known = read_description(description)
-    return combine(tuple(_judgements(claim[:MAX_CLAIM], known)))
+    return combine(tuple(_judgements(_with_signs(claim[:MAX_CLAIM]), known)))
+
+
+def _with_signs(text: str) -> str:
+    """A text in which a minus sign before a number is "-", however it is written."""
+    return _MINUS.sub("-", text)
 
 
 def combine(verdicts: Sequence[Judgement]) -> Judgement:

@@ -51,7 +51,7 @@ _ROW = re.compile(
 )
 _CELL_ENDS = re.compile(r"[;.]\s|\brow\b")
 _NEXT_ITEM = re.compile(r",\s|\sand\s")
-WORDS = re.compile(r"[$\w.'°%]*\w[%°]?|[,;:()]")
+WORDS = re.compile(r"(?:(?<![\w.)\]])-(?=[$.]?\d))?[$\w.'°%]*\w[%°]?|[,;:()]")
 
 
 @dataclass(frozen=True, slots=True)

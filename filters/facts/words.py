@@ -86,6 +86,21 @@ NO_STATEMENT = re.compile(
     re.IGNORECASE,
 )
 
+# What is reckoned from a thing: "half of AB is 6" gives half of it, "the height above AB" is another length.
+_OPERATOR = (
+    r"half|halves|twice|thrice|double[ds]?|doubling|triple[ds]?|halving|thirds?|quarters?|fourths?|fifths?|tenths?|"
+    r"times|plus|minus|sum|total|difference|ratio|product|quotient|squared?|cubed?|root|area|perimeter|volume|"
+    r"circumference|heights?|altitude|remaining|remainder|rest|parts?|portion|pieces?|midpoint|middle|cent(?:re|er)|"
+    r"distance|projection|average|mean|multiple|fraction|percent|%|add(?:ed|ing)|subtract(?:ed|ing)|multipl\w{1,4}|"
+    r"divid\w{1,3}|bisector|supplement|complement"
+)
+_GOVERNING = re.compile(
+    rf"(?:\b(?:half|twice|thrice|double[ds]?|doubling|halving|triple[ds]?|thirds?|quarters?|times|plus|minus|add(?:ed|ing)|"
+    rf"subtract(?:ed|ing)|multipl\w{{1,4}}|divid\w{{1,3}})\b|\b(?:{_OPERATOR})\b[^,;:.=\n]{{0,80}}?\s(?:of|above|over|on|onto|from|to|"
+    r"between|along|below|with|and|by)\b)[^,;:.=\n]{0,40}\Z",
+    re.IGNORECASE,
+)
+
 _NEGATION = re.compile(r"n['’]t|not|never", re.IGNORECASE)
 # Outlines of which a shape has one: a red circle is no red square. Others ("dot", "box") may be either.
 _OUTLINES = "circle square triangle star cross hexagon pentagon octagon diamond heart"
@@ -129,6 +144,11 @@ def doubted_from(text: str) -> int | None:
 def forgive(verdict: Judgement, doubted: bool) -> Judgement:
     """A verdict that does not hold against a claim what the claim itself doubts."""
     return "unknown" if doubted and verdict == "contradicted" else verdict
+
+
+def is_governed(before: str) -> bool:
+    """True where the words before a name make it part of what is reckoned ("half of", "the sum of ... and")."""
+    return bool(_GOVERNING.search(before[-140:]))
 
 
 def find_mentions(text: str) -> Iterator[Mention]:
