@@ -43,7 +43,7 @@ _IN_TERM = re.compile(
 )
 # Before a name that is not what the value is said of: "the distance from A to BC is 5", "the strip on AB".
 _NO_SUBJECT = re.compile(
-    r"(?:\b(?:to|from|above|below|on|onto|over|under|by|with|between|than|along|per|beside|across|through)"
+    r"(?:\b(?:to|from|above|below|on|onto|over|under|by|between|than|along|per|beside|across|through)"
     r"|(?<!length)(?<!lengths)(?<!measure)(?<!size)(?<!value)(?<!that)\sof)\s(?:the\s)?"
     rf"(?:{_LINE_WORD}\s)?\Z",
     re.IGNORECASE,

@@ -57,6 +57,13 @@ def _with_signs(text: str) -> str:
     return _MINUS.sub("-", text)
 
 
+def holds_fact(sentence: str) -> bool:
+    """True where a sentence states a fact of a figure, a table's cell, a clock, or a thing's colour or number."""
+    if geometry.read_figure(sentence).measures or cells.read_cell_claim(sentence) is not None:
+        return True
+    return any(mention.number is not None or mention.colour for mention in words.find_mentions(sentence))
+
+
 def combine(verdicts: Sequence[Judgement]) -> Judgement:
     """One contradicted fact contradicts the claim; it is supported where every fact that was found is."""
     if "contradicted" in verdicts:

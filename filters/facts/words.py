@@ -175,6 +175,11 @@ def canonical_colour(word: str) -> str:
     return _COLOURS.get(word.lower(), word.lower())
 
 
+def is_colour(word: str) -> bool:
+    """True for a colour word, in lower case."""
+    return word in _COLOURS
+
+
 def same_colour(one: str, other: str) -> bool:
     """True where two colour words name one colour; none agrees with any."""
     first, second = canonical_colour(one), canonical_colour(other)
