@@ -62,7 +62,7 @@ _WITHIN = re.compile(
 _DIGITS = re.compile(r"\d")
 _LAST_WORD = re.compile(r"([A-Za-z]{1,30})\s\Z")
 _PLAIN_BEFORE = frozenset(
-    "and or is are at of in on with a an the this that all both its his her their".split()
+    ["and", "or", "is", "are", "at", "of", "in", "on", "with", "a", "an", "the", "this", "that", "all", "both", "its", "his", "her", "their"]
 )
 _OF_SOME = re.compile(r"\b(?:the|these|those|of|both|all|any|other)\s\Z", re.IGNORECASE)
 _THERE = re.compile(
@@ -172,9 +172,7 @@ def _judge_named(mention: Mention, part: str, known: Scene) -> Iterator[Judgemen
     if known.named(mention.name):
         if _THERE.search(part[: mention.start]) and mention.number is None:
             yield "supported"
-    elif mention.colour in known.loose.get(mention.kind, ()):
-        return
-    elif mention.colour in known.colours_shared(mention.kind):
+    elif mention.colour in known.loose.get(mention.kind, ()) or mention.colour in known.colours_shared(mention.kind):
         return
     elif any(colour for colour, _ in known.of_kind(mention.kind)) or _is_of_other_outline(mention, known):
         yield "contradicted"
