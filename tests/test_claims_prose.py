@@ -66,6 +66,10 @@ TRUE = {
         "KL is 0.24 m.",
         "LM = 70 mm.",
         "LM is 0.07 m.",
+        "After scaling by 2, KL = 48.",
+        "The new length of KL is 48.",
+        "Together, KL and LM is 31.",
+        "So with KL halved, KL = 12.",
         "KL = 24 cm.",
         "So KL is 24.",
         "KL is 24 square centimetres.",
@@ -78,6 +82,7 @@ TRUE = {
         "The red box holds 60 cm³.",
         "The grey square has an area of 49 cm².",
         "Twice the red bar's height is 24 cm.",
+        "The red bar reaches half of 24 cm.",
     ),
     PARK: (
         "Three people are children.",

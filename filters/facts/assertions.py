@@ -47,7 +47,7 @@ _CLAUSE = re.compile(r"[;:,](?!\d)\s{0,3}|\s(?:and|but|while|whereas)\s")
 _UNREAD = re.compile(r"\bunclear\b", re.IGNORECASE)  # of a cell in a list: the others are as they are said
 _PRONOUN = re.compile(r"\s{0,2}(?:it|its|which|this|that one|they)\b", re.IGNORECASE)
 _RECKONED = re.compile(
-    r"[+*/=×÷<>]|\d\sof\s(?:the\s|all\s)?\d|\b(?:of the \d{1,9}|out of|makes?|total|sum|altogether|so far|difference|more|less|fewer|than|apart)\b",
+    r"[+*/=×÷<>]|\d\sof\s(?:the\s|all\s)?\d|\b(?:of the \d{1,9}|out of|half|twice|double|quarter of|third of|times|makes?|total|sum|altogether|so far|difference|more|less|fewer|than|apart)\b",
     re.IGNORECASE,
 )
 _PARTIAL = re.compile(
@@ -62,7 +62,28 @@ _WITHIN = re.compile(
 _DIGITS = re.compile(r"\d")
 _LAST_WORD = re.compile(r"([A-Za-z]{1,30})\s\Z")
 _PLAIN_BEFORE = frozenset(
-    ["and", "or", "is", "are", "at", "of", "in", "on", "with", "a", "an", "the", "this", "that", "all", "both", "its", "his", "her", "their"]
+    [
+        "and",
+        "or",
+        "is",
+        "are",
+        "at",
+        "of",
+        "in",
+        "on",
+        "with",
+        "a",
+        "an",
+        "the",
+        "this",
+        "that",
+        "all",
+        "both",
+        "its",
+        "his",
+        "her",
+        "their",
+    ]
 )
 _OF_SOME = re.compile(r"\b(?:the|these|those|of|both|all|any|other)\s\Z", re.IGNORECASE)
 _THERE = re.compile(
@@ -172,7 +193,9 @@ def _judge_named(mention: Mention, part: str, known: Scene) -> Iterator[Judgemen
     if known.named(mention.name):
         if _THERE.search(part[: mention.start]) and mention.number is None:
             yield "supported"
-    elif mention.colour in known.loose.get(mention.kind, ()) or mention.colour in known.colours_shared(mention.kind):
+    elif mention.colour in known.loose.get(mention.kind, ()) or mention.colour in known.colours_shared(
+        mention.kind
+    ):
         return
     elif any(colour for colour, _ in known.of_kind(mention.kind)) or _is_of_other_outline(mention, known):
         yield "contradicted"

@@ -32,7 +32,7 @@ _IS = (
 _VALUE = r"(?P<value>(?:about\s)?[^\s,;:=][^,;:=\n]{0,60}?)"
 _STOP = r"(?=\s{0,2}(?:[,;\n\]\"]|\.(?:\s|$)|$|\band\b|\bso\b|\bwhile\b|\bwhich\b|=))"
 _MEASURES = re.compile(
-    rf"(?P<angle>(?:\bangle|∠|\bm∠|\\angle)\s?(?P<corner>{_NAME}|[A-Z]\b|\d\b))\s{{0,2}}{_IS}\s{{0,2}}{_VALUE}{_STOP}"
+    rf"(?P<angle>(?:\b[Aa]ngle|∠|\bm∠|\\angle)\s?(?P<corner>{_NAME}|[A-Z]\b|\d\b))\s{{0,2}}{_IS}\s{{0,2}}{_VALUE}{_STOP}"
     rf"|(?:\b(?:the\s)?(?:length\sof\s)?(?P<kind>{_LINE_WORD}\s)?)(?<![A-Za-z])(?P<line>{_POINTS}{_POINTS})(?![A-Za-z])"
     rf"\s{{0,2}}{_IS}\s{{0,2}}(?P<length>(?:about\s)?[^\s,;:=][^,;:=\n]{{0,60}}?){_STOP}"
 )

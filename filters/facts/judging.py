@@ -101,7 +101,7 @@ def _judge_prose(claim: str, known: Known, doubted: bool) -> Iterator[Judgement]
     listed = tuple(readings.judge_sequences(claim, known.sequences))
     for verdict in listed:
         if verdict != "unknown":
-            yield verdict
+            yield words.forgive(verdict, doubted)
     quoted = tuple(labels.judge_labels(claim, known.labels, known.text))
     for verdict in quoted:
         yield words.forgive(verdict, doubted)
@@ -110,4 +110,4 @@ def _judge_prose(claim: str, known: Known, doubted: bool) -> Iterator[Judgement]
     if not found and not quoted:
         loose = cells.judge_loose(claim, known.tables)
         if loose != "unknown":
-            yield loose
+            yield words.forgive(loose, doubted)

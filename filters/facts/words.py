@@ -76,7 +76,9 @@ DOUBT = re.compile(
     r"n['’]t\b|\b(?:not|no|never|without|neither|nor|seem\w{0,3}|look(?:s|ed)?\slike|appear\w{0,3}|glance|initially|originally|thought|"
     r"took|mistaken\w{0,2}|mistook|misread\w{0,3}|wrong\w{0,2}|missed|if|whether|would|could|should|might|may|must|suppose|"
     r"assum\w{1,4}|options?|choices?|answers?|results?|task|have\sto|need\sto|find|correct\w{0,4}|instead|rather|guess\w{0,3}|unclear|"
-    r"expect\w{0,3}|rules?|put|likely|perhaps|maybe|question|asks?|wanted|imagine|hypothe\w{1,8}|remov\w{1,4}|becomes?)\b",
+    r"expect\w{0,3}|rules?|put|likely|perhaps|maybe|question|asks?|wanted|imagine|hypothe\w{1,8}|remov\w{1,4}|becomes?|"
+    r"new|scal(?:ed|ing)|halv(?:ed|ing)|doubl(?:ed|ing)|enlarg\w{1,4}|shr[iu]nk\w{0,3}|translat\w{1,4}|rotat\w{1,4}|"
+    r"increas\w{1,3}|decreas\w{1,3}|together|combined|altogether)\b",
     re.IGNORECASE,
 )
 
