@@ -10,12 +10,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rapidfuzz import fuzz
-
+from filters.facts.amounts import judge_amount
+from filters.facts.quotes import is_quoted
 from filters.facts.things import (
     IS_COLOUR,
-    WORDS,
-    Amount,
     Cell,
     Name,
     Scene,
@@ -25,7 +23,7 @@ from filters.facts.things import (
     with_tails,
 )
 from filters.facts.totals import is_total, sizes
-from filters.facts.values import Judgement, compare_units, same_number
+from filters.facts.values import Judgement
 from filters.facts.words import (
     COLOUR,
     DOUBT,
@@ -47,7 +45,8 @@ _CLAUSE = re.compile(r"[;:,](?!\d)\s{0,3}|\s(?:and|but|while|whereas)\s")
 _UNREAD = re.compile(r"\bunclear\b", re.IGNORECASE)  # of a cell in a list: the others are as they are said
 _PRONOUN = re.compile(r"\s{0,2}(?:it|its|which|this|that one|they)\b", re.IGNORECASE)
 _RECKONED = re.compile(
-    r"[+*/=×÷<>]|\d\sof\s(?:the\s|all\s)?\d|\b(?:of the \d{1,9}|out of|half|twice|double|quarter of|third of|times|makes?|total|sum|altogether|so far|difference|more|less|fewer|than|apart)\b",
+    r"[+*/=×÷<>]|\d\sof\s(?:the\s|all\s)?\d|\b(?:of the \d{1,9}|out of|half|twice|double|quarter of|third of|times|"
+    r"makes?|total|sum|altogether|so far|difference|more|less|fewer|than|apart)\b",
     re.IGNORECASE,
 )
 _PARTIAL = re.compile(
@@ -61,30 +60,8 @@ _WITHIN = re.compile(
 )
 _DIGITS = re.compile(r"\d")
 _LAST_WORD = re.compile(r"([A-Za-z]{1,30})\s\Z")
-_PLAIN_BEFORE = frozenset(
-    [
-        "and",
-        "or",
-        "is",
-        "are",
-        "at",
-        "of",
-        "in",
-        "on",
-        "with",
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "all",
-        "both",
-        "its",
-        "his",
-        "her",
-        "their",
-    ]
-)
+_NO_MODIFIER = "and or is are at of in on with a an the this that all both its his her their"
+_PLAIN_BEFORE = frozenset(_NO_MODIFIER.split())
 _OF_SOME = re.compile(r"\b(?:the|these|those|of|both|all|any|other)\s\Z", re.IGNORECASE)
 _THERE = re.compile(
     r"\b(?:there (?:is|are)|I (?:can )?(?:see|count|find)|we see|shows?|contains?|depicts?)\b", re.IGNORECASE
@@ -93,7 +70,6 @@ _NOUN_IS_COLOUR = re.compile(
     rf"\b(?P<noun>[a-z]{{3,20}})\s(?:is|are)\s(?:colou?red\s)?(?P<colour>{COLOUR})\b(?!\s[a-z]{{3}}|\s?-)",
     re.IGNORECASE,
 )
-_PARTS_STATEMENTS = re.compile(rf"\$?\d.*|[,;:()]|{COLOUR}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +91,13 @@ def judge_scene(claim: str, known: Scene) -> Iterator[Judgement]:
     doubted = bool(DOUBT.search(_UNREAD.sub("", claim)) or NO_STATEMENT.search(claim))
     for cell, name in read_cells(claim):
         found.append(forgive(_judge_cell(cell, name, known), doubted))
-    if not found and _is_quoted(claim, known):
+    if not found and is_quoted(claim, known):
         found.append("supported")
     yield from found
 
 
 def _parts(claim: str) -> Iterator[tuple[int, str, int | None, Mention | None]]:
-    """Clauses with their places, where in each doubt begins (0 where it did before), and the thing named last before."""
+    """Clauses with their places, where in each doubt begins (0: before it), and the thing named last before."""
     last: Mention | None = None
     hopeless = bool(NO_STATEMENT.search(claim))
     doubted = hopeless
@@ -160,7 +136,7 @@ def _judge_part(clause: Clause, last: Mention | None, known: Scene) -> Iterator[
 
 
 def _judge_tail(mention: Mention, clause: Clause, after: str, known: Scene) -> Iterator[Judgement]:
-    """What is said of a thing; "one of the cars is black" and "the apple bar" speak of some such things only."""
+    """What is said of a thing; "one car is black" and "the apple bar" speak of some such things only."""
     if mention.count in ("no", "each", "every", "other", "another"):
         return
     before = clause.text[: mention.start]
@@ -168,7 +144,7 @@ def _judge_tail(mention: Mention, clause: Clause, after: str, known: Scene) -> I
         after = _without_amounts(after)
     some = mention.number is not None
     for verdict in _judge_said(mention, after, known, sizes(mention, clause.text)):
-        if verdict == "supported" and _has_modifier(mention, before) and not _is_quoted(clause.text, known):
+        if verdict == "supported" and _has_modifier(mention, before) and not is_quoted(clause.text, known):
             yield "unknown"
         else:
             yield forgive(verdict, some)
@@ -256,7 +232,7 @@ def _judge_said(
     if not _RECKONED.search(after):
         amounts = [amount for thing in things for amount in thing.amounts]
         for amount in read_amounts(after):
-            yield _judge_amount(amount, amounts)
+            yield judge_amount(amount, amounts)
 
 
 def _judge_colour(kind: str, colour: str, known: Scene) -> Iterator[Judgement]:
@@ -275,56 +251,8 @@ def _judge_place(place: frozenset[str], places: list[frozenset[str]]) -> Judgeme
     return "contradicted" if all(opposed(place, there) for there in places) else "unknown"
 
 
-def _judge_amount(amount: Amount, known: list[Amount]) -> Judgement:
-    """Wrong where the description gives another value of the same unit and kind for such a thing."""
-    if any(
-        compare_units(f"{amount.value} {amount.unit}", f"{other.value} {other.unit}") == "supported"
-        for other in known
-    ):
-        return "supported"
-    if any(same_number(amount.value, other.value) and _units_fit(amount, other) for other in known):
-        return "supported"
-    alike = [other for other in known if _is_same_quality(amount, other)]
-    return "contradicted" if alike and (amount.family or amount.unit) else "unknown"
-
-
-def _is_same_quality(one: Amount, other: Amount) -> bool:
-    """True where two amounts are of one kind ("width" is no "area"), in one unit or in two of one dimension."""
-    if (one.family, one.quality) != (other.family, other.quality):
-        return False
-    pair = (f"{one.value} {one.unit}", f"{other.value} {other.unit}")
-    return one.unit == other.unit or compare_units(*pair) == "contradicted"
-
-
-def _units_fit(one: Amount, other: Amount) -> bool:
-    return not one.unit or not other.unit or fuzz.ratio(one.unit, other.unit) >= 80
-
-
 def _judge_cell(cell: Cell, name: Name, known: Scene) -> Judgement:
     names = known.cells.get(cell)
     if not names:
         return "unknown"
     return "supported" if any(is_a(other, name) for other in names) else "contradicted"
-
-
-def _is_quoted(claim: str, known: Scene) -> bool:
-    """True where a sentence of the description says the claim's words in their order.
-
-    What it has in between may hold no number, no colour and no mark: those begin another statement.
-    """
-    words = WORDS.findall(claim.lower().rstrip(".! "))
-    if len(words) < 4 or DOUBT.search(claim):
-        return False
-    return any(_holds_in_order(sentence, words) for sentence in known.sentences)
-
-
-def _holds_in_order(sentence: list[str], words: list[str]) -> bool:
-    if len(sentence) < len(words):
-        return False
-    place = 0
-    for word in sentence:
-        if place < len(words) and word == words[place]:
-            place += 1
-        elif 0 < place < len(words) and _PARTS_STATEMENTS.fullmatch(word):
-            place = 0
-    return place == len(words)

@@ -58,7 +58,7 @@ def _with_signs(text: str) -> str:
 
 
 def holds_fact(sentence: str) -> bool:
-    """True where a sentence states a fact of a figure, a table's cell, a clock, or a thing's colour or number."""
+    """True where a sentence states a measure, a table's cell, or the colour or number of a thing."""
     if geometry.read_figure(sentence).measures or cells.read_cell_claim(sentence) is not None:
         return True
     return any(mention.number is not None or mention.colour for mention in words.find_mentions(sentence))

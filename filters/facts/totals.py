@@ -1,4 +1,4 @@
-"""Whether a count is of all things of its name in the picture: "there are four bars" is, "four bars are red" is not.
+"""Whether a count is of all things of its name: "there are four bars" is, "four bars are red" is not.
 
 Only two such totals can contradict each other. Anything that may restrict a count (a place, a participle, a
 predicate, a relative clause, another noun) makes it one of some of the things.
@@ -27,8 +27,8 @@ _BEGUN = re.compile(
     r"\b(?:there|see|count|find|shows?|contains?|depicts?|divided into|has|all|total)\b", re.IGNORECASE
 )
 _SOME = re.compile(
-    r"\b(?:exclud\w{1,3}|except|besides?|apart|without|remov\w{1,3}|tak(?:e|ing)|subtract\w{0,3}|ignor\w{1,3}|leav\w{1,3}|left|"
-    r"remain\w{0,3}|hidden|of (?:them|the|these|those|which)|out of|first|last|other|another|more|fewer|less|than|"
+    r"\b(?:exclud\w{1,3}|except|besides?|apart|without|remov\w{1,3}|tak(?:e|ing)|subtract\w{0,3}|ignor\w{1,3}|"
+    r"leav\w{1,3}|left|remain\w{0,3}|hidden|of (?:them|the|these|those|which)|out of|first|last|other|another|more|fewer|less|than|"
     r"each|per|every|only|both|at least|at most|so far|already|next|again|makes?)\b",
     re.IGNORECASE,
 )

@@ -149,7 +149,7 @@ def forgive(verdict: Judgement, doubted: bool) -> Judgement:
 
 
 def is_governed(before: str) -> bool:
-    """True where the words before a name make it part of what is reckoned ("half of", "the sum of ... and")."""
+    """True where the words before a name make it part of what is reckoned ("half of", "the sum of")."""
     return bool(_GOVERNING.search(before[-140:]))
 
 
