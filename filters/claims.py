@@ -1,8 +1,9 @@
 """What a trace claims about its image, sentence by sentence: a first version, found by words.
 
 A claim is a sentence of the reasoning that looks back at the image or names something in it (a bar, an angle,
-a label), and states something of it: a number, a colour, a label, or what it is, has or shows; or one of which a
-fact is read ("AB = 15 cm"). Sentences are taken as they stand; a word that points to an earlier one ("it") is not resolved.
+a label), and states something of it: a number, a colour, a label, or what it is, has or shows; or one of
+which a fact is read ("AB = 15 cm"). Sentences are taken as they stand; a word that points to an earlier one
+("it") is not resolved.
 """
 
 from __future__ import annotations

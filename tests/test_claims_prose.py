@@ -1,7 +1,7 @@
 """True sentences about prose descriptions, none of which may be contradicted, and their false neighbours.
 
-The sentences are of the kinds that reasoning uses: parts and sums of what is drawn, other units, counts of some
-of the things, one of several things of a kind.
+The sentences are of the kinds that reasoning uses: parts and sums of what is drawn, other units, counts of
+some of the things, one of several things of a kind.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from filters.grounding import check_claim
 
 PLATE = "Rectangle KLMN has KL = 24 cm and LM = 7 cm. The diagonal KM is dashed. Angle KLM is 90°."
 TANKS = (
-    "A cone has radius 3 m and height 4 m. A cylinder has height 10 m. The red bar reaches 12 cm. The red box "
-    "has a base of 5 cm. The grey square has a side of 7 cm."
+    "A cone has radius 3 m and height 4 m. A cylinder has height 10 m. The red bar reaches 12 cm. "
+    "The red box has a base of 5 cm. The grey square has a side of 7 cm."
 )
 PARK = (
-    "There are nine people in all. Three of them are children. Five people are sitting on a bench. Two people "
-    "are under a green umbrella. One black dog lies beside two white dogs."
+    "There are nine people in all. Three of them are children. Five people are sitting on a bench. "
+    "Two people are under a green umbrella. One black dog lies beside two white dogs."
 )
 SHELF = (
     "There are ten cups on the shelf: 6 red cups and 4 blue cups. A white plate holds three yellow apples."

@@ -45,7 +45,8 @@ _CLAUSE = re.compile(r"[;:,](?!\d)\s{0,3}|\s(?:and|but|while|whereas)\s")
 _UNREAD = re.compile(r"\bunclear\b", re.IGNORECASE)  # of a cell in a list: the others are as they are said
 _PRONOUN = re.compile(r"\s{0,2}(?:it|its|which|this|that one|they)\b", re.IGNORECASE)
 _RECKONED = re.compile(
-    r"[+*/=×÷<>]|\d\sof\s(?:the\s|all\s)?\d|\b(?:of the \d{1,9}|out of|half|twice|double|quarter of|third of|times|"
+    r"[+*/=×÷<>]|\d\sof\s(?:the\s|all\s)?\d|\b(?:of the \d{1,9}|out of|half|twice|double|"
+    r"quarter of|third of|times|"
     r"makes?|total|sum|altogether|so far|difference|more|less|fewer|than|apart)\b",
     re.IGNORECASE,
 )
@@ -97,7 +98,7 @@ def judge_scene(claim: str, known: Scene) -> Iterator[Judgement]:
 
 
 def _parts(claim: str) -> Iterator[tuple[int, str, int | None, Mention | None]]:
-    """Clauses with their places, where in each doubt begins (0: before it), and the thing named last before."""
+    """Clauses with their places, where in each doubt begins (0: before it), and the thing named last."""
     last: Mention | None = None
     hopeless = bool(NO_STATEMENT.search(claim))
     doubted = hopeless
