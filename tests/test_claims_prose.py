@@ -58,6 +58,8 @@ TRUE = {
         "The projection of KM onto LM is 7.",
         "The perimeter above KL is 62.",
         "Adding 6 to KL is 30.",
+        "The angle adjacent to angle KLM is 89°.",
+        "The line through N and LM is 9.",
         "KL plus LM is 31.",
         "KL minus LM is 17.",
         "Half of angle KLM is 45°.",
@@ -83,6 +85,7 @@ TRUE = {
         "The grey square has an area of 49 cm².",
         "Twice the red bar's height is 24 cm.",
         "The red bar reaches half of 24 cm.",
+        "The red bar rises by 5 cm.",
     ),
     PARK: (
         "Three people are children.",

@@ -50,6 +50,7 @@ _RECKONED = re.compile(
     r"makes?|total|sum|altogether|so far|difference|more|less|fewer|than|apart)\b",
     re.IGNORECASE,
 )
+_BY_HOW_MUCH = re.compile(r"\b(?:by|up|down) \d")  # a change, perhaps: "rises by 20"
 _PARTIAL = re.compile(
     r"\b(?:makes?|so far|already|more|other|another|next|remaining|left over|at least|at most|than|of the|"
     r"each|per|every|of them|again|only|both)\b",
@@ -233,7 +234,7 @@ def _judge_said(
     if not _RECKONED.search(after):
         amounts = [amount for thing in things for amount in thing.amounts]
         for amount in read_amounts(after):
-            yield judge_amount(amount, amounts)
+            yield forgive(judge_amount(amount, amounts), bool(_BY_HOW_MUCH.search(after)))
 
 
 def _judge_colour(kind: str, colour: str, known: Scene) -> Iterator[Judgement]:

@@ -44,6 +44,7 @@ _IN_TERM = re.compile(
 # Before a name that is not what the value is said of: "the distance from A to BC is 5", "the strip on AB".
 _NO_SUBJECT = re.compile(
     r"(?:\b(?:to|from|above|below|on|onto|over|under|by|between|than|along|per|beside|across|through)"
+    r"|\b(?:to|from|through|between|with|of)\s[A-Z]{1,2}\s(?:and|or)"
     r"|(?<!length)(?<!lengths)(?<!measure)(?<!size)(?<!value)(?<!that)\sof)\s(?:the\s)?"
     rf"(?:{_LINE_WORD}\s)?\Z",
     re.IGNORECASE,
@@ -182,14 +183,24 @@ def _in_words(match: re.Match[str]) -> str:
 def _measures(text: str) -> Iterator[tuple[Subject, str]]:
     for match in _MEASURES.finditer(text):
         name = match.start("line") if match["line"] else match.start("angle")
-        before = text[max(0, name - 140) : name]
-        if _IN_TERM.search(before[-20:]) or _NO_SUBJECT.search(before[-40:]) or is_governed(before):
+        if _is_derived(text[max(0, name - 140) : name]):
             continue
         if match["corner"]:
             yield ("angle", _angle(match["corner"])), _angles_named(match["value"])
         elif is_amount(match["length"]):
             kind = "arc" if (match["kind"] or "").startswith("arc") else "length"
             yield (kind, _corners(match["line"])), match["length"]
+
+
+def _is_derived(before: str) -> bool:
+    """True where the words before a name say that a value behind it is of something else."""
+    return bool(_IN_TERM.search(before[-20:]) or _NO_SUBJECT.search(before[-40:]) or is_governed(before))
+
+
+def names_derived(text: str) -> bool:
+    """True where a text gives a value reckoned from a line or an angle: of neither it is a fact."""
+    names = (match.start("line" if match["line"] else "angle") for match in _MEASURES.finditer(text))
+    return any(_is_derived(text[max(0, name - 140) : name]) for name in names)
 
 
 def _angle(name: str) -> object:

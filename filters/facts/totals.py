@@ -29,7 +29,8 @@ _BEGUN = re.compile(
 _SOME = re.compile(
     r"\b(?:exclud\w{1,3}|except|besides?|apart|without|remov\w{1,3}|tak(?:e|ing)|subtract\w{0,3}|ignor\w{1,3}|"
     r"leav\w{1,3}|left|remain\w{0,3}|hidden|of (?:them|the|these|those|which)|out of|first|last|other|"
-    r"another|more|fewer|less|than|each|per|every|only|both|at least|at most|so far|already|next|again|makes?)\b",
+    r"another|more|fewer|less|than|each|per|every|only|both|at least|at most|so far|already|next|"
+    r"again|makes?)\b",
     re.IGNORECASE,
 )
 _SIZE = re.compile(

@@ -25,6 +25,7 @@ _UNIT = re.compile(
 )
 _MEASURE = re.compile(r"(?:MeasureOf|LengthOf|m(?=\s{0,2}(?:∠|angle)))\s{0,2}", re.IGNORECASE)
 _FIXED = re.compile(r"(?:(?<!\w)-)?\d+|\b\w\b")  # of a name: numbers with their sign, single letters
+_COUNTED = re.compile(rf"({NUMBER})\s[A-Za-z]{{2,20}}\.?\Z")
 _EMPTY = {"", "empty", "blank", "none", "nothing", "-", "n/a", "null"}
 _FOLD = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "’": "'", "“": '"', "”": '"', "\\": ""})
 
@@ -107,6 +108,9 @@ def same_cell(claimed: str, known: str) -> bool:
     """True where two table cells say the same: equal texts, or equal numbers of one kind."""
     if ("%" in claimed) != ("%" in known):
         return False
+    counted = _COUNTED.match(claimed.strip()) if number_of(known) is not None else None
+    if counted and known.strip()[-1:].isdigit():
+        return same_number(counted[1], known)  # "12 years" in a column of ages
     one, other = _canonical(claimed), _canonical(known)
     return one == other or (one in _EMPTY and other in _EMPTY) or same_number(claimed, known)
 
