@@ -1,8 +1,9 @@
 """What a trace claims about its image, sentence by sentence: a first version, found by words.
 
 A claim is a sentence of the reasoning that looks back at the image or names something in it (a bar, an angle,
-a label), and states something of it: a number, a colour, a label, or what it is, has or shows. Sentences are
-taken as they stand; a word that points to an earlier one ("it") is not resolved.
+a label), and states something of it: a number, a colour, a label, or what it is, has or shows; or one of
+which a fact is read ("AB = 15 cm"). Sentences are taken as they stand; a word that points to an earlier one
+("it") is not resolved.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 
 from filters.anchors import MAX_CHARS, find_anchors
+from filters.facts.judging import holds_fact
 from filters.format import think_part
 from filters.quantities import NUMBER_WORDS
 from schemas.records import Draft
@@ -59,4 +61,4 @@ def _is_claim(sentence: str) -> bool:
     """Asks the cheap questions first: anchors are many patterns."""
     if not sentence or sentence[-1] in "?？:" or not _STATED.search(sentence):
         return False
-    return bool(_ELEMENT.search(sentence) or find_anchors(sentence))
+    return bool(_ELEMENT.search(sentence) or holds_fact(sentence) or find_anchors(sentence))

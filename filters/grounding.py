@@ -36,6 +36,7 @@ __all__ = [
 GROUNDING = "grounding"
 CLAIMS = "claims"
 MAX_CLAIMS = 256  # of a trace that are judged
+MIN_CLAIMS = 5  # of a trace whose share of supported claims says something
 
 
 def check_claim(claim: str, description: str) -> Judgement:
@@ -59,6 +60,9 @@ def check_claim(claim: str, description: str) -> Judgement:
 def check_claims(draft: Draft, settings: FilterSettings) -> Verdict:
     """Keep a trace of which the description contradicts no claim and supports enough.
 
+    A trace with fewer than `MIN_CLAIMS` claims is not held to `min_supported`: that none of three true
+    sentences is found in the description is no sign of a bad trace.
+
     Score: share of the trace's claims (`filters.claims`) that the description supports, in [0, 1]; what
     follows from several facts counts against it, so that it is seldom near 1. A draft without a description
     is kept, and its detail says so.
@@ -73,7 +77,7 @@ def check_claims(draft: Draft, settings: FilterSettings) -> Verdict:
     if counts["contradicted"] > settings.max_contradicted:
         wrong = next(claim for claim, verdict in verdicts.items() if verdict == "contradicted")
         return dropped(CLAIMS, Reason.CLAIM_CONTRADICTED, score, f"{detail}: {wrong!r}")
-    if score < settings.min_supported:
+    if len(claims) >= MIN_CLAIMS and score < settings.min_supported:
         return dropped(
             CLAIMS, Reason.CLAIMS_UNSUPPORTED, score, f"{detail}, need {settings.min_supported:.0%}"
         )

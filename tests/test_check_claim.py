@@ -87,7 +87,8 @@ ELEMENT = (
         (SHAPES, "The circle is blue.", "contradicted"),
         (SHAPES, "The square is in the lower left.", "contradicted"),
         (SHAPES, "I can see two green triangles.", "supported"),
-        (SHAPES, "I can see three green triangles.", "contradicted"),
+        (SHAPES, "I can see three green triangles.", "unknown"),  # two lie at the bottom: there may be more
+        (SHAPES, "There are five large shapes.", "contradicted"),
         (SHAPES, "There are two triangles at the bottom.", "supported"),
         (SHAPES, "The red square is in the upper right corner.", "contradicted"),
         (SHAPES, "There is a yellow star.", "unknown"),

@@ -68,6 +68,8 @@ def test_values(claimed: str, known: str, expected: Judgement) -> None:
         ("", "empty", True),
         ("0, 6", "0, 6, 8", False),
         ("5", "5%", False),
+        ("12 years", "12", True),
+        ("13 years", "12", False),
         ("2:45 P.M.", "2:45 p.m.", True),
         ("2:45 P.M.", "2:54 P.M.", False),
     ],

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from filters.anchors import check_anchors, find_elements, measure_spread, name_element
+from filters.claims import find_claims
 from filters.grounding import (
     MAX_CHARS,
     check_claims,
@@ -212,9 +213,23 @@ def test_the_score_of_claims_is_the_share_supported() -> None:
     draft = grounded("The red bar reaches 7. The bar of the mayor is open.", "The red bar reaches 7.")
     verdict = check_claims(draft, SETTINGS)
     assert (verdict.keep, verdict.score) == (True, pytest.approx(2 / 3))
-    strict = check_claims(draft, FilterSettings(min_supported=0.7))
-    assert strict.reason is Reason.CLAIMS_UNSUPPORTED
-    assert check_claims(grounded("It is 3.", "A dog."), SETTINGS).reason is Reason.CLAIMS_UNSUPPORTED
+
+
+def test_only_a_trace_with_enough_claims_must_have_some_supported() -> None:
+    claims = [f"The bar of mayor {name} is open." for name in ("Ada", "Bo", "Cy", "Di", "Ed", "Flo")]
+    strict = FilterSettings(min_supported=0.9)
+    long = grounded(" ".join(claims), "The red bar reaches 7.")
+    assert check_claims(long, strict).reason is Reason.CLAIMS_UNSUPPORTED
+    short = grounded(" ".join(claims[:2]), "The red bar reaches 7.")
+    assert check_claims(short, strict).keep
+    assert check_claims(grounded("It is 3.", "A dog."), SETTINGS).keep
+
+
+def test_a_sentence_with_a_fact_is_a_claim_without_a_word_for_an_element() -> None:
+    wrong = grounded("Now AB = 15 cm. So it goes on.", "The figure shows AB = 12 cm and BC = 5 cm.")
+    assert "Now AB = 15 cm." in find_claims(wrong)
+    assert "So it goes on." not in find_claims(wrong)
+    assert check_claims(wrong, SETTINGS).reason is Reason.CLAIM_CONTRADICTED
 
 
 def test_without_a_description_the_verdict_says_that_nothing_was_compared() -> None:

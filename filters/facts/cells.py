@@ -47,7 +47,7 @@ _SAYS = re.compile(
     rf"\b(?:{_PUT}|costs?|has|have|had|scored?|got|sold|made|read|went|arrives?|departs?|begins?|ends?)\b"
 )
 _MARKS = re.compile(r"['’]s\b|[^\w$.,:% -]|[.,:](?!\d)")
-_VALUE = re.compile(r"\$?-?\d[\d,]{0,15}(?:\.\d{1,6}|:\d{2})?")
+_VALUE = re.compile(r"(?:(?<!\w)-)?\$?-?\d[\d,]{0,15}(?:\.\d{1,6}|:\d{2})?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from filters.facts.values import Judgement, is_amount, same_value
+from filters.facts.words import is_governed
 
 Subject = tuple[str, object]
 
@@ -31,7 +32,7 @@ _IS = (
 _VALUE = r"(?P<value>(?:about\s)?[^\s,;:=][^,;:=\n]{0,60}?)"
 _STOP = r"(?=\s{0,2}(?:[,;\n\]\"]|\.(?:\s|$)|$|\band\b|\bso\b|\bwhile\b|\bwhich\b|=))"
 _MEASURES = re.compile(
-    rf"(?P<angle>(?:\bangle|∠|\bm∠|\\angle)\s?(?P<corner>{_NAME}|[A-Z]\b|\d\b))\s{{0,2}}{_IS}\s{{0,2}}{_VALUE}{_STOP}"
+    rf"(?P<angle>(?:\b[Aa]ngle|∠|\bm∠|\\angle)\s?(?P<corner>{_NAME}|[A-Z]\b|\d\b))\s{{0,2}}{_IS}\s{{0,2}}{_VALUE}{_STOP}"
     rf"|(?:\b(?:the\s)?(?:length\sof\s)?(?P<kind>{_LINE_WORD}\s)?)(?<![A-Za-z])(?P<line>{_POINTS}{_POINTS})(?![A-Za-z])"
     rf"\s{{0,2}}{_IS}\s{{0,2}}(?P<length>(?:about\s)?[^\s,;:=][^,;:=\n]{{0,60}}?){_STOP}"
 )
@@ -39,6 +40,14 @@ _MEASURES = re.compile(
 _IN_TERM = re.compile(
     r"(?:[-+*/·×÷^√]\s?|\d\s?|\b(?:sin|cos|tan|cot|twice|double|half(?:\sof)?|plus|minus|times|sum\sof|third\sof)\s)"
     r"(?:\(|the\s|m)?\Z"
+)
+# Before a name that is not what the value is said of: "the distance from A to BC is 5", "the strip on AB".
+_NO_SUBJECT = re.compile(
+    r"(?:\b(?:to|from|above|below|on|onto|over|under|by|between|than|along|per|beside|across|through)"
+    r"|\b(?:to|from|through|between|with|of)\s[A-Z]{1,2}\s(?:and|or)"
+    r"|(?<!length)(?<!lengths)(?<!measure)(?<!size)(?<!value)(?<!that)\sof)\s(?:the\s)?"
+    rf"(?:{_LINE_WORD}\s)?\Z",
+    re.IGNORECASE,
 )
 _ON = re.compile(
     rf"\b(?:points?\s)?(?<![A-Za-z])(?P<points>{_POINTS}(?:(?:,\s|,?\sand\s)(?:point\s)?{_POINTS}){{0,11}})\s"
@@ -174,13 +183,24 @@ def _in_words(match: re.Match[str]) -> str:
 def _measures(text: str) -> Iterator[tuple[Subject, str]]:
     for match in _MEASURES.finditer(text):
         name = match.start("line") if match["line"] else match.start("angle")
-        if _IN_TERM.search(text[max(0, name - 20) : name]):
+        if _is_derived(text[max(0, name - 140) : name]):
             continue
         if match["corner"]:
             yield ("angle", _angle(match["corner"])), _angles_named(match["value"])
         elif is_amount(match["length"]):
             kind = "arc" if (match["kind"] or "").startswith("arc") else "length"
             yield (kind, _corners(match["line"])), match["length"]
+
+
+def _is_derived(before: str) -> bool:
+    """True where the words before a name say that a value behind it is of something else."""
+    return bool(_IN_TERM.search(before[-20:]) or _NO_SUBJECT.search(before[-40:]) or is_governed(before))
+
+
+def names_derived(text: str) -> bool:
+    """True where a text gives a value reckoned from a line or an angle: of neither it is a fact."""
+    names = (match.start("line" if match["line"] else "angle") for match in _MEASURES.finditer(text))
+    return any(_is_derived(text[max(0, name - 140) : name]) for name in names)
 
 
 def _angle(name: str) -> object:

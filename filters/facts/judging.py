@@ -13,6 +13,7 @@ from filters.facts.values import Judgement
 MAX_DESCRIPTION = 100_000  # characters of a description that are read
 MAX_CLAIM = 2_000
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")  # of JSON, in names that are compared as they stand
+_MINUS = re.compile(r"−|\bnegative\s(?=\d)|(?<=\b(?:is|at|to|of)\s)minus\s(?=\d)", re.IGNORECASE)
 _KEPT = 8  # descriptions in memory: all claims of a trace are about one
 
 
@@ -33,6 +34,7 @@ class Known:
 def read_description(description: str) -> Known:
     """The facts of a description; the last few are remembered."""
     text = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), description[:MAX_DESCRIPTION])
+    text = _with_signs(text)
     return Known(
         text,
         geometry.read_figure(text),
@@ -47,7 +49,19 @@ def read_description(description: str) -> Known:
 def judge_claim(claim: str, description: str) -> Judgement:
     """What a description makes of a claim; see `filters.grounding.check_claim`."""
     known = read_description(description)
-    return combine(tuple(_judgements(claim[:MAX_CLAIM], known)))
+    return combine(tuple(_judgements(_with_signs(claim[:MAX_CLAIM]), known)))
+
+
+def _with_signs(text: str) -> str:
+    """A text in which a minus sign before a number is "-", however it is written."""
+    return _MINUS.sub("-", text)
+
+
+def holds_fact(sentence: str) -> bool:
+    """True where a sentence states a measure, a table's cell, or the colour or number of a thing."""
+    if geometry.read_figure(sentence).measures or cells.read_cell_claim(sentence) is not None:
+        return True
+    return any(mention.number is not None or mention.colour for mention in words.find_mentions(sentence))
 
 
 def combine(verdicts: Sequence[Judgement]) -> Judgement:
@@ -78,6 +92,9 @@ def _judge_formal(claim: str, known: Known) -> Iterator[Judgement]:
     if figure:
         yield from geometry.judge_figure(figure, known.figure)
         return
+    if geometry.names_derived(claim):
+        yield "unknown"
+        return
     time = readings.judge_time(claim, known.times)
     if time is not None:
         yield time
@@ -87,7 +104,7 @@ def _judge_prose(claim: str, known: Known, doubted: bool) -> Iterator[Judgement]
     listed = tuple(readings.judge_sequences(claim, known.sequences))
     for verdict in listed:
         if verdict != "unknown":
-            yield verdict
+            yield words.forgive(verdict, doubted)
     quoted = tuple(labels.judge_labels(claim, known.labels, known.text))
     for verdict in quoted:
         yield words.forgive(verdict, doubted)
@@ -96,4 +113,4 @@ def _judge_prose(claim: str, known: Known, doubted: bool) -> Iterator[Judgement]
     if not found and not quoted:
         loose = cells.judge_loose(claim, known.tables)
         if loose != "unknown":
-            yield loose
+            yield words.forgive(loose, doubted)

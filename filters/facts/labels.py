@@ -48,4 +48,11 @@ def judge_labels(claim: str, known: Sequence[Label], description: str) -> Iterat
         elif len(borne) == 1:
             yield "contradicted"
         else:
-            yield "supported" if label.text in fold(description) else "unknown"
+            yield "supported" if _stands_in(label.text, fold(description)) else "unknown"
+
+
+def _stands_in(text: str, whole: str) -> bool:
+    """True where a text is said; a number with its sign and all its digits."""
+    if not text[:1].isdigit():
+        return text in whole
+    return re.search(rf"(?<![\d.-]){re.escape(text)}", whole) is not None

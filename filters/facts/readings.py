@@ -22,7 +22,8 @@ _WHEN: dict[When, re.Pattern[str]] = {
     ),
     "end": re.compile(r"\b(?:end|ends|ending|final\w{0,2}|target|goal|after\w{0,5}|result\w{0,3})\b"),
     "other": re.compile(
-        r"\b(?:add\w{0,3}|subtract\w{0,3}|query|steps?|later|earlier|ago|before|asked|took|elapsed|moves?)\b"
+        r"\b(?:add\w{0,3}|subtract\w{0,3}|query|steps?|later|earlier|ago|before|asked|took|elapsed|moves?|"
+        r"in \w{1,10} (?:minutes?|hours?))\b"
     ),
 }
 _OF_TIME = (

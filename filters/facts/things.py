@@ -5,11 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from rapidfuzz import fuzz
 
+from filters.facts.totals import is_total, sizes
 from filters.facts.values import NUMBER, ORDINALS
-from filters.facts.words import COLOUR, Mention, canonical_colour, find_mentions, find_place, same_colour
+from filters.facts.words import (
+    COLOUR,
+    Mention,
+    canonical_colour,
+    find_mentions,
+    find_place,
+    is_colour,
+    same_colour,
+    singular,
+)
 
 Name = tuple[str, str]
 Cell = tuple[int, int]
@@ -19,7 +30,7 @@ MAX_SENTENCES = 2_000
 _TAIL = 400  # characters after a cell's or row's name that are read
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _AMOUNT = re.compile(
-    rf"(?<![\w.,({{-])(?P<value>(?:about\s|approximately\s|roughly\s|around\s|[≈~]\s?)?{NUMBER})(?!\d|\.\d|:\d)\s?(?P<unit>[A-Za-z%°]{{1,20}})?(?P<more>[a-z\s]{{0,24}})"
+    rf"(?<![\w.,({{-])(?P<value>(?:about\s|approximately\s|roughly\s|around\s|[≈~]\s?)?{NUMBER})(?!\d|\.\d|:\d)\s?(?P<unit>[A-Za-z%°]{{1,20}}(?:[²³]|\^[23])?)?(?P<more>[a-z\s]{{0,24}})"
 )
 _SIDE = re.compile(r"\bfrom the (left|top)\b")
 _CLAUSE_MARK = re.compile(r"[,;:]\s")
@@ -30,6 +41,11 @@ _FAMILIES = {
     "holds": r"\b(?:has|have|contain|hold|with)\w{0,3}\b",
 }
 _FAMILY = re.compile("|".join(f"(?P<{name}>{words})" for name, words in _FAMILIES.items()), re.IGNORECASE)
+_QUALITY = re.compile(
+    r"\b(?:area|perimeter|volume|circumference|diameter|radius|width|length|side|depth|base|slant|diagonal|weight|mass|"
+    r"age|price|cost|capacity|temperature|speed|distance)(?=s?\b)",
+    re.IGNORECASE,
+)
 _NO_UNIT = "and or on in at of to from the is are so but which while that"
 _NO_TOTAL = re.compile(r"\s?(?:so far|more|other|of the|each|per)\b", re.IGNORECASE)
 IS_COLOUR = re.compile(
@@ -51,16 +67,17 @@ _ROW = re.compile(
 )
 _CELL_ENDS = re.compile(r"[;.]\s|\brow\b")
 _NEXT_ITEM = re.compile(r",\s|\sand\s")
-WORDS = re.compile(r"[$\w.'°%]*\w[%°]?|[,;:()]")
+WORDS = re.compile(r"(?:(?<![\w.)\]])-(?=[$.]?\d))?[$\w.'°%]*\w[%°]?|[,;:()]")
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """A number said of a thing: as written, its unit ("" for none), and what kind of value it is."""
+    """A number said of a thing: as written, its unit ("" for none), what kind of value it is, and of what."""
 
     value: str
     unit: str
     family: str
+    quality: str = ""
 
 
 @dataclass(slots=True)
@@ -69,13 +86,15 @@ class Thing:
 
     Attributes:
         counts: how many it says there are, each time that it says so.
+        totals: the counts that are of all such things in the picture, with the words of size before the noun.
         singles: how often it introduces a single one ("a red circle").
-        places: sides of the picture, for each time that one is named with its place.
+        places: sides of the picture with the words of size, for each time that one is named with its place.
     """
 
     counts: set[int] = field(default_factory=set)
+    totals: set[tuple[int, frozenset[str]]] = field(default_factory=set)
     singles: int = 0
-    places: list[frozenset[str]] = field(default_factory=list)
+    places: list[tuple[frozenset[str], frozenset[str]]] = field(default_factory=list)
     amounts: list[Amount] = field(default_factory=list)
 
 
@@ -93,12 +112,23 @@ class Scene:
     sentences: list[list[str]] = field(default_factory=list)
     loose: dict[str, set[str]] = field(default_factory=dict)
     _alike: dict[str, tuple[Name, ...]] = field(default_factory=dict)
+    _shared: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> tuple[Name, ...]:
         """The names of things of a kind, whatever their colour; spelling slips pass."""
         if kind not in self._alike:
             self._alike[kind] = tuple(name for name in self.things if same_kind(name[1], kind))
         return self._alike[kind]
+
+    def colours_shared(self, kind: str) -> frozenset[str]:
+        """Colours in sentences that name a kind without one: "eight equal sections: three are red"."""
+        if kind not in self._shared:
+            found: set[str] = set()
+            for words in self.sentences:
+                if any(singular(word) == kind and not is_colour(before) for before, word in pairwise(words)):
+                    found.update(canonical_colour(word) for word in words if is_colour(word))
+            self._shared[kind] = frozenset(found)
+        return self._shared[kind]
 
     def named(self, wanted: Name) -> tuple[Name, ...]:
         """The things that a name may mean."""
@@ -113,7 +143,7 @@ def read_scene(text: str) -> Scene:
             scene.sentences.append(WORDS.findall(sentence.lower()))
         mentions = list(find_mentions(sentence))
         for mention, after in with_tails(sentence, mentions):
-            _note(scene, mention, after)
+            _note(scene, mention, after, sentence)
         _note_loose(scene, sentence, {mention.kind for mention in mentions if not mention.colour})
         for cell, name in read_cells(sentence):
             scene.cells.setdefault(cell, set()).add(name)
@@ -138,7 +168,9 @@ def read_amounts(text: str) -> Iterator[Amount]:
         side = _SIDE.search(f"{match['unit']}{match['more']}")
         unit = side[1] if side else "" if unit in _NO_UNIT.split() else unit
         around = _CLAUSE_MARK.split(text[start : match.start()])[-1] + text[match.start() : match.end()]
-        yield Amount(match["value"], unit, "place" if side else _family(around))
+        qualities = _QUALITY.findall(around)
+        quality = qualities[-1].lower() if qualities else ""
+        yield Amount(match["value"], unit, "place" if side else _family(around), quality)
         start = match.end("value")
 
 
@@ -168,7 +200,7 @@ def same_kind(one: str, other: str) -> bool:
     return one == other or (min(len(one), len(other)) >= 5 and fuzz.ratio(one, other) >= 88)
 
 
-def _note(scene: Scene, mention: Mention, after: str) -> None:
+def _note(scene: Scene, mention: Mention, after: str, sentence: str) -> None:
     coloured = None if mention.colour else IS_COLOUR.match(after)
     name = (coloured["colour"].lower(), mention.kind) if coloured else mention.name
     if mention.count == "no" or (len(scene.things) >= MAX_NAMES and name not in scene.things):
@@ -176,10 +208,12 @@ def _note(scene: Scene, mention: Mention, after: str) -> None:
     thing = scene.things.setdefault(name, Thing())
     if mention.number is not None and not _NO_TOTAL.match(after):
         thing.counts.add(mention.number)
+        if is_total(mention, sentence):
+            thing.totals.add((mention.number, sizes(mention, sentence)))
     thing.singles += mention.count in ("a", "an")
     place = find_place(after)
     if place:
-        thing.places.append(place)
+        thing.places.append((place, sizes(mention, sentence)))
     thing.amounts.extend(read_amounts(after))
 
 

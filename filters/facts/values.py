@@ -8,7 +8,7 @@ from typing import Literal
 
 from rapidfuzz import fuzz
 
-from filters.quantities import NUMBER_WORDS
+from filters.quantities import NUMBER_WORDS, parse_quantity
 
 Judgement = Literal["supported", "contradicted", "unknown"]
 
@@ -24,6 +24,8 @@ _UNIT = re.compile(
     re.IGNORECASE,
 )
 _MEASURE = re.compile(r"(?:MeasureOf|LengthOf|m(?=\s{0,2}(?:∠|angle)))\s{0,2}", re.IGNORECASE)
+_FIXED = re.compile(r"(?:(?<!\w)-)?\d+|\b\w\b")  # of a name: numbers with their sign, single letters
+_COUNTED = re.compile(rf"({NUMBER})\s[A-Za-z]{{2,20}}\.?\Z")
 _EMPTY = {"", "empty", "blank", "none", "nothing", "-", "n/a", "null"}
 _FOLD = str.maketrans({"−": "-", "–": "-", "×": "*", "·": "*", "’": "'", "“": '"', "”": '"', "\\": ""})
 
@@ -64,12 +66,33 @@ def same_number(claimed: str, known: str) -> bool:
     return bool(loose) and abs(one - other) <= 0.5 * 10**-places + 1e-9
 
 
+def compare_units(claimed: str, known: str) -> Judgement | None:
+    """A judgement of two measures in different units, None where there are not two units or they are one.
+
+    Units of one dimension are converted; what cannot be converted is unknown.
+    """
+    one, other = (parse_quantity(_AROUND.sub("", fold(text))) for text in (claimed, known))
+    if one is None or other is None or one.unit is None or other.unit is None:
+        return None
+    if one.unit == other.unit or "unit" in (one.unit.counted, other.unit.counted):
+        return None
+    if one.unit.dimensions != other.unit.dimensions:
+        return "unknown"
+    scale = float(one.unit.factor / other.unit.factor)
+    rounding = 0.5 * 10 ** -decimals_of(claimed) * scale if decimals_of(claimed) else 0.0
+    gap = abs(float(one.value) * scale - float(other.value))
+    return "supported" if gap <= rounding + 1e-9 * max(1.0, abs(float(other.value))) else "contradicted"
+
+
 def same_value(claimed: str, known: str) -> Judgement:
     """Whether a claimed value is the known one; "unknown" where they cannot be told apart by rule.
 
     Numbers are compared as numbers, terms such as 2x+3 as sums, all else as text. A number against a term
     is unknown: it may be its value.
     """
+    converted = compare_units(claimed, known)
+    if converted is not None:
+        return converted
     one, other = _canonical(claimed), _canonical(known)
     if one == other or same_number(claimed, known):
         return "supported"
@@ -85,6 +108,9 @@ def same_cell(claimed: str, known: str) -> bool:
     """True where two table cells say the same: equal texts, or equal numbers of one kind."""
     if ("%" in claimed) != ("%" in known):
         return False
+    counted = _COUNTED.match(claimed.strip()) if number_of(known) is not None else None
+    if counted and known.strip()[-1:].isdigit():
+        return same_number(counted[1], known)  # "12 years" in a column of ages
     one, other = _canonical(claimed), _canonical(known)
     return one == other or (one in _EMPTY and other in _EMPTY) or same_number(claimed, known)
 
@@ -94,7 +120,7 @@ def same_name(one: str, other: str) -> bool:
     first, second = fold(one), fold(other)
     if first == second:
         return True
-    if re.findall(r"\d+|\b\w\b", first) != re.findall(r"\d+|\b\w\b", second):
+    if _FIXED.findall(first) != _FIXED.findall(second):
         return False
     return min(len(first), len(second)) >= 3 and fuzz.ratio(first, second) >= NAME_MATCH
 

@@ -76,13 +76,30 @@ DOUBT = re.compile(
     r"n['’]t\b|\b(?:not|no|never|without|neither|nor|seem\w{0,3}|look(?:s|ed)?\slike|appear\w{0,3}|glance|initially|originally|thought|"
     r"took|mistaken\w{0,2}|mistook|misread\w{0,3}|wrong\w{0,2}|missed|if|whether|would|could|should|might|may|must|suppose|"
     r"assum\w{1,4}|options?|choices?|answers?|results?|task|have\sto|need\sto|find|correct\w{0,4}|instead|rather|guess\w{0,3}|unclear|"
-    r"expect\w{0,3}|rules?|put|likely|perhaps|maybe|question|asks?|wanted|imagine|hypothe\w{1,8}|remov\w{1,4}|becomes?)\b",
+    r"expect\w{0,3}|rules?|put|likely|perhaps|maybe|question|asks?|wanted|imagine|hypothe\w{1,8}|remov\w{1,4}|becomes?|"
+    r"new|scal(?:ed|ing)|halv(?:ed|ing)|doubl(?:ed|ing)|enlarg\w{1,4}|shr[iu]nk\w{0,3}|translat\w{1,4}|rotat\w{1,4}|"
+    r"increas\w{1,3}|decreas\w{1,3}|together|combined|altogether)\b",
     re.IGNORECASE,
 )
 
 # A sentence that holds such a word states nothing of the picture, wherever in it the word stands.
 NO_STATEMENT = re.compile(
     r"\b(?:options?|choices?|whether|(?:the\s)?(?:question|task|problem)\s(?:is|asks|wants)|(?:have|need|want)\sto)\b|\?\s*$",
+    re.IGNORECASE,
+)
+
+# What is reckoned from a thing: "half of AB is 6" gives half of it, "the height above AB" is another length.
+_OPERATOR = (
+    r"half|halves|twice|thrice|double[ds]?|doubling|triple[ds]?|halving|thirds?|quarters?|fourths?|fifths?|tenths?|"
+    r"times|plus|minus|sum|total|difference|ratio|product|quotient|squared?|cubed?|root|area|perimeter|volume|"
+    r"circumference|heights?|altitude|remaining|remainder|rest|parts?|portion|pieces?|midpoint|middle|cent(?:re|er)|"
+    r"distance|projection|average|mean|multiple|fraction|percent|%|add(?:ed|ing)|subtract(?:ed|ing)|multipl\w{1,4}|"
+    r"divid\w{1,3}|bisector|supplement|complement"
+)
+_GOVERNING = re.compile(
+    rf"(?:\b(?:half|twice|thrice|double[ds]?|doubling|halving|triple[ds]?|thirds?|quarters?|times|plus|minus|add(?:ed|ing)|"
+    rf"subtract(?:ed|ing)|multipl\w{{1,4}}|divid\w{{1,3}})\b|\b(?:{_OPERATOR})\b[^,;:.=\n]{{0,80}}?\s(?:of|above|over|on|onto|from|to|"
+    r"between|along|below|with|and|by)\b)[^,;:.=\n]{0,40}\Z",
     re.IGNORECASE,
 )
 
@@ -131,6 +148,11 @@ def forgive(verdict: Judgement, doubted: bool) -> Judgement:
     return "unknown" if doubted and verdict == "contradicted" else verdict
 
 
+def is_governed(before: str) -> bool:
+    """True where the words before a name make it part of what is reckoned ("half of", "the sum of")."""
+    return bool(_GOVERNING.search(before[-140:]))
+
+
 def find_mentions(text: str) -> Iterator[Mention]:
     """The things that a text names: a colour with a noun, or one of the usual kinds."""
     for match in _MENTION.finditer(text):
@@ -153,6 +175,11 @@ def singular(noun: str) -> str:
 def canonical_colour(word: str) -> str:
     """The name by which a colour and its synonyms are kept."""
     return _COLOURS.get(word.lower(), word.lower())
+
+
+def is_colour(word: str) -> bool:
+    """True for a colour word, in lower case."""
+    return word in _COLOURS
 
 
 def same_colour(one: str, other: str) -> bool:
