@@ -255,7 +255,7 @@ class SwapEvidence(AskSettings):
 class EvidenceSettings(Settings):
     """What a teacher is asked about a finished trace; each part is asked only where it is named.
 
-    The answers become columns of the draft, and filters read them (AVAR leaves this to other datasets).
+    The answers become columns of the draft, and filters read them (`EvidenceThresholds`).
     """
 
     blind: AnswersEvidence | None = Field(default=None, description="answers to the question without image")
