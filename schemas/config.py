@@ -336,6 +336,7 @@ class EvidenceThresholds(Settings):
     )
     min_likelihood_gain: float | None = Field(
         default=None,
+        allow_inf_nan=False,
         description="log-likelihood with the image minus with a blank one, nats per token, at least",
     )
     max_swap_similarity: float | None = Field(
@@ -381,6 +382,12 @@ class FilterSettings(Settings):
         default=0.1, ge=0, le=1, description="share of its letters in another script than most of them"
     )
     evidence: EvidenceThresholds = EvidenceThresholds()
+
+    @model_validator(mode="after")
+    def _lengths(self) -> FilterSettings:
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(f"min_tokens: {self.min_tokens} is more than max_tokens, {self.max_tokens}")
+        return self
 
     @property
     def before_evidence(self) -> FilterSettings:

@@ -140,3 +140,15 @@ def test_thresholds_of_evidence_change_no_draft() -> None:
     assert strict.filters.before_evidence == plain.filters
     after = parse_recipe(given | {"select": {"per_problem": 1}, "dedup": {"enabled": False}}, where="t")
     assert after.synthesis_key() == plain.synthesis_key()
+
+
+@pytest.mark.parametrize(
+    ("filters", "words"),
+    [
+        ({"min_tokens": 500, "max_tokens": 20}, "min_tokens: 500 is more than max_tokens, 20"),
+        ({"evidence": {"min_likelihood_gain": float("nan")}}, "filters.evidence.min_likelihood_gain"),
+    ],
+)
+def test_thresholds_that_would_reject_everything_are_refused(filters: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        parse_recipe({"name": "t", "source": {"kind": "scenes"}, "filters": filters}, where="t")
