@@ -80,7 +80,7 @@ class ShardWriter:
     def write(self, row: Mapping[str, Any]) -> None:
         """Adds one row; columns as in the schema."""
         self._pending.append(row)
-        self._pending_bytes += sum(len(image["bytes"]) for image in row.get("images", ()))
+        self._pending_bytes += sum(len(image.get("bytes") or b"") for image in row.get("images", ()))
         self.rows += 1
         if len(self._pending) >= BATCH_ROWS or self._pending_bytes >= BATCH_BYTES:
             self._flush()

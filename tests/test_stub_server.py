@@ -257,6 +257,10 @@ def test_the_log_tells_what_came_and_what_was_answered(tmp_path: Path) -> None:
     with stub_server(latency="fixed:0.05", log=log) as server:
         ask(server, body_of("x", 1), body_of("x", 2))
         first = server.url
+        deadline = time.monotonic() + 5
+        while log.read_text().count("- ") < 2:  # noted a moment after it is on its way
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         server.kill()
         server.restart()
         assert server.url == first

@@ -260,7 +260,8 @@ def test_several_models_are_written_side_by_side(measured: Measured) -> None:
         json.dumps(measured.run.summary())
     )
     assert list(written["models"]) == ["a", "b", "c"]
-    assert written["settings"] == {"limit": 200, "batch_size": 8, "layers": None, "gains": True}
+    settings = {"limit": 200, "batch_size": 8, "split": "validation", "layers": None, "gains": True}
+    assert written["settings"] == settings
     assert (written["split"], written["rows"]) == ("validation", ROWS)
     assert written["correlation"]["accuracy"] == ACCURACY
     assert set(written["versions"]) == {"avar", "torch", "transformers"}

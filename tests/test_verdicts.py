@@ -18,6 +18,8 @@ THINK = (
     "Looking at the image, I see three red bars. Wait, let me re-check the left bar in the figure: it is red "
     "as well, so there are four."
 )
+# Five claims about things that a description may leave out.
+MANY = f"{THINK} The title is blue. The legend is green. The axis is black. The label is white."
 GOOD = f"<think>{THINK}</think><answer>4</answer>"
 
 
@@ -72,7 +74,9 @@ def test_a_good_draft_is_accepted_with_every_score() -> None:
             Reason.CLAIM_CONTRADICTED,
         ),
         (
-            drafted(GOOD, description="Bars of many sizes, some of them bars in red."),
+            drafted(
+                f"<think>{MANY}</think><answer>4</answer>", description="Bars, some of them bars in red."
+            ),
             Reason.CLAIMS_UNSUPPORTED,
         ),
         (drafted(GOOD.replace("it is red as well, so there are four", "yes")), Reason.HOLLOW_REFLECTION),
