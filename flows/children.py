@@ -122,15 +122,19 @@ def _tail(log: Path, characters: int = 300) -> str:
 # ------------------------------------------------------------------------------------- in the child
 
 
-def _watch(parent: int) -> None:
-    """Ends this process and its session as soon as `parent` is no longer its parent."""
+def watch_parent(parent: int, end: Callable[[], object]) -> None:
+    """Calls `end`, in a thread, as soon as `parent` is no longer this process's parent."""
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_WATCH_S)
-        os.killpg(os.getpgid(0), signal.SIGKILL)
+        end()
 
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()
+
+
+def _kill_session() -> None:
+    os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
 def _prefect_app() -> Any:
@@ -161,7 +165,7 @@ def _main() -> None:
     parser.add_argument("--socket", type=int, required=True, help="descriptor of a bound socket")
     parser.add_argument("--parent", type=int, required=True)
     arguments = parser.parse_args()
-    _watch(arguments.parent)
+    watch_parent(arguments.parent, _kill_session)
     _serve(apps[arguments.kind](), socket.socket(fileno=arguments.socket))
 
 

@@ -14,14 +14,12 @@ from rich.text import Text
 
 from filters.verdicts import FILTERS, conclude, judge
 from flows.student_scores import read_scores, with_score
-from flows.text import plain, sanitize
+from flows.text import STATUS_STYLES, plain, sanitize
 from schemas.config import Recipe
 from schemas.errors import ShardError
 from schemas.records import Draft, Sample, VerdictRow, draft_from_row
 from schemas.runs import draft_shards, iterate_drafts
 from schemas.shards import INDEX_FILE, read_shard, scan
-
-_STYLES = {"accepted": "green", "rejected": "yellow", "failed": "red"}
 
 
 def explain_row(recipe: Recipe, run: Path, dataset: Path, row: str) -> list[Sample]:
@@ -49,9 +47,8 @@ def _judge(draft: Draft, recipe: Recipe, beyond: Sequence[VerdictRow]) -> Sample
 def _find_drafts(run: Path, row: str) -> list[Draft]:
     names = pl.concat([_names(path) for path in draft_shards(run)])
     by_id = names.filter(pl.col("id").str.starts_with(row)) if row else names.clear()
-    found = (names.filter(pl.col("row") == row) if by_id.is_empty() else by_id)["id"].unique(
-        maintain_order=True
-    )
+    matching = names.filter(pl.col("row") == row) if by_id.is_empty() else by_id
+    found = matching["id"].unique(maintain_order=True)
     if found.is_empty():
         raise ShardError(f"{run}: no row with id or name {sanitize(row)!r}; `avar inspect {run}` shows ids")
     if len(found) > 1:
@@ -114,7 +111,9 @@ def _headline(sample: Sample) -> Text:
     status = str(sample.status)
     why = f": {sample.reason}" if sample.reason else ""
     detail = f" ({sanitize(sample.detail)})" if sample.reason and not sample.verdicts else ""
-    return Text.assemble(f"draft {sample.draft.sample_index} ", (f"{status}{why}", _STYLES[status]), detail)
+    return Text.assemble(
+        f"draft {sample.draft.sample_index} ", (f"{status}{why}", STATUS_STYLES[status]), detail
+    )
 
 
 def _table(sample: Sample) -> Table:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 from filters.verdicts import judge
+from flows.children import watch_parent
 from flows.student_scores import Scores, with_score
 from schemas.config import FilterSettings
 from schemas.errors import FlowError
@@ -28,7 +28,6 @@ from schemas.shards import count_rows, iterate_rows
 Verdicts = tuple[VerdictRow, ...]
 _FEW = 500  # drafts that are judged before other processes would have started
 _MOST_PROCESSES = 32
-_WATCH_S = 0.5
 
 
 def judge_drafts(
@@ -106,10 +105,4 @@ def _interrupts_held_back() -> Iterator[None]:
 def _stay_with_parent(parent: int) -> None:
     """In a process of the pool: Ctrl-C is its parent's business, and it never outlives that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_WATCH_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
+    watch_parent(parent, partial(os._exit, 1))

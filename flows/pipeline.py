@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flows.children import serve_child
 from flows.orchestra import prefect_server
 from flows.progress import step
-from flows.recipes import with_absolute_paths
 from schemas.config import EMBEDDED, Recipe, TeacherSettings
 from schemas.errors import ConfigError, InterruptedRunError
 from schemas.runs import (
@@ -79,7 +78,6 @@ def curate_run(recipe: Recipe, run: Path, out: Path) -> Funnel:
 
     Raises: AvarError: one line; a dataset that was there before is kept.
     """
-    recipe = with_absolute_paths(recipe)
     with open_curation(run, out, recipe), prefect_server(out / LOGS / "prefect.log"):
         return _curate(recipe, run, out, count_drafts(run))
 
@@ -89,7 +87,6 @@ def make_dataset(recipe: Recipe, out: Path) -> tuple[Outcome, Funnel]:
 
     Raises: AvarError: as the two steps.
     """
-    recipe = with_absolute_paths(recipe)
     total = count_source(recipe.source)
     with _taken(recipe, out, SynthesisOptions(), total) as (resolved, plan):
         outcome = _synthesize(resolved, out, plan)

@@ -32,7 +32,8 @@ def load_recipe(name: str, assignments: Iterable[str] = ()) -> Recipe:
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a recipe is a mapping of keys, found {type(data).__name__}")
-    return parse_recipe(override(data, dict(map(_assignment, assignments))), where=path.name)
+    recipe = parse_recipe(override(data, dict(map(_assignment, assignments))), where=path.name)
+    return _with_absolute_paths(recipe)
 
 
 def _find(name: str) -> Path:
@@ -60,7 +61,7 @@ def _assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text}: the value is not YAML") from error
 
 
-def with_absolute_paths(recipe: Recipe) -> Recipe:
+def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with local benchmarks, index and scores named so that it can be used from any folder."""
     decontaminate, evidence = recipe.decontaminate, recipe.filters.evidence
     benchmarks = tuple(

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from flows.text import plain, sanitize
+from flows.text import STATUS_STYLES, plain, sanitize
 from schemas.errors import ShardError
 from schemas.records import Status
 from schemas.runs import read_manifest
@@ -157,7 +157,7 @@ def _category_table(report: RunReport) -> Table:
 
 
 def _sample_panel(sample: Mapping[str, Any], limit: int = 1600) -> Panel:
-    style = {"accepted": "green", "rejected": "yellow", "failed": "red"}[sample["status"]]
+    style = STATUS_STYLES[sample["status"]]
     why = f": {sample['reason']}" if sample["reason"] else ""
     title = Text(sanitize(f"{sample['status']}{why} · {sample['row']} · {sample['id']}"))
     return Panel(Group(*_sample_lines(sample, limit)), title=title, title_align="left", border_style=style)

@@ -194,9 +194,8 @@ async def _run_partitions(recipe: Recipe, synthesis: _Synthesis) -> None:
                     if engine.stopped or engine.tally.beyond(problem_of(partition.items[0]).index):
                         break
                     if await _is_done(partition, synthesis):
-                        await _count_done(
-                            partition, synthesis
-                        )  # at once: it may show that no other is needed
+                        # At once: it may show that no other is needed.
+                        await _count_done(partition, synthesis)
                     else:
                         opened.add(partition, group.create_task(_run_partition(partition, synthesis)))
                         await partition.reading_ended()

@@ -6,6 +6,8 @@ import re
 
 from rich.text import Text
 
+STATUS_STYLES = {"accepted": "green", "rejected": "yellow", "failed": "red"}
+
 # Control characters but for tab and newline, C1 controls, and the marks that turn the reading direction.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 

@@ -9,28 +9,8 @@ from types import TracebackType
 
 import pyarrow as pa
 
-from schemas.records import VerdictRow
-from schemas.shards import disk_errors
-
-_BATCH = 256
-_SCHEMA = pa.schema(
-    [
-        (
-            "verdicts",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("filter", pa.string()),
-                        ("keep", pa.bool_()),
-                        ("reason", pa.string()),
-                        ("score", pa.float64()),
-                        ("detail", pa.string()),
-                    ]
-                )
-            ),
-        )
-    ]
-)
+from schemas.records import VerdictRow, sample_schema
+from schemas.shards import ShardWriter, iterate_rows
 
 
 class VerdictStore:
@@ -42,19 +22,16 @@ class VerdictStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._pending: list[list[dict[str, object]]] = []
 
     def __enter__(self) -> VerdictStore:
-        with disk_errors(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = pa.OSFile(str(self._path), "wb")
-            self._writer = pa.ipc.new_stream(self._file, _SCHEMA)
+        self._writer = ShardWriter(self._path, pa.schema([sample_schema().field("verdicts")])).__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        if kind is not None:
+            self._writer.__exit__(kind, error, trace)
         self._path.unlink(missing_ok=True)
 
     def write(self, verdicts: Sequence[VerdictRow]) -> None:
@@ -62,23 +39,10 @@ class VerdictStore:
 
         Raises: ShardError: the disk is full.
         """
-        self._pending.append([asdict(verdict) for verdict in verdicts])
-        if len(self._pending) == _BATCH:
-            self._flush()
-
-    def _flush(self) -> None:
-        with disk_errors(self._path):
-            self._writer.write_batch(pa.record_batch([pa.array(self._pending, _SCHEMA[0].type)], _SCHEMA))
-        self._pending = []
+        self._writer.write({"verdicts": [asdict(verdict) for verdict in verdicts]})
 
     def read(self) -> Iterator[tuple[VerdictRow, ...]]:
         """The verdicts of each draft, in order; nothing is written any more."""
-        if self._pending:
-            self._flush()
-        with disk_errors(self._path):
-            self._writer.close()
-            self._file.close()
-        with pa.memory_map(str(self._path)) as source:
-            for batch in pa.ipc.open_stream(source):
-                for row in batch.to_pylist():
-                    yield tuple(VerdictRow(**verdict) for verdict in row["verdicts"])
+        self._writer.__exit__(None, None, None)
+        for row in iterate_rows(self._path):
+            yield tuple(VerdictRow(**verdict) for verdict in row["verdicts"])

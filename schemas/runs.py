@@ -99,9 +99,10 @@ def open_curation(run: Path, out: Path, recipe: Recipe) -> Iterator[None]:
         )
     require_whole(run)
     identity = str(run.resolve())
-    if identity != str(out.resolve()):
+    elsewhere = identity != str(out.resolve())
+    if elsewhere:
         _require_curated_from(out, identity)
-    with _locked(out), _locked(run, shared=True) if identity != str(out.resolve()) else nullcontext():
+    with _locked(out), _locked(run, shared=True) if elsewhere else nullcontext():
         if not (out / RECIPE_FILE).is_file():  # a new folder says what it is before anything is in it
             write_text(out / RECIPE_FILE, dump_recipe(recipe))
             update_manifest(out, curated_from=identity)

@@ -90,7 +90,7 @@ class VasRun:
 def run_vas(
     models: Sequence[str], data: Path, settings: VasSettings, *, accuracy: Path | None, out: Path | None
 ) -> VasRun:
-    """Measures models on a dataset's rows: on its train rows where none is held out.
+    """Measures models on a split of a dataset, on its train rows where that is empty.
 
     Args:
         accuracy: a JSON object of accuracies in percent, by model: as it was given, or its last folder name.
