@@ -43,7 +43,8 @@ class Request:
     @cached_property
     def reference(self) -> bytes:
         """The whole request as canonical JSON, each image by its SHA-256."""
-        content = [part if isinstance(part, str) else {"image": part.sha256} for part in self.content]
+        names = iter(self.image_names)
+        content = [part if isinstance(part, str) else {"image": next(names)} for part in self.content]
         return orjson.dumps(
             {"revision": self.revision, "content": content, "continued": self.continued, **self._fields()},
             option=orjson.OPT_SORT_KEYS,
@@ -58,6 +59,11 @@ class Request:
     def images(self) -> tuple[Image, ...]:
         """The message's images, in order."""
         return tuple(part for part in self.content if isinstance(part, Image))
+
+    @cached_property
+    def image_names(self) -> tuple[str, ...]:
+        """The SHA-256 of each of `images`, made once: a large image takes milliseconds."""
+        return tuple(image.sha256 for image in self.images)
 
     def body(self, image_parts: Mapping[str, Mapping[str, Any]], *, stream: bool = False) -> bytes:
         """The request as the API takes it.
@@ -77,8 +83,9 @@ class Request:
     def _user_content(self, image_parts: Mapping[str, Mapping[str, Any]]) -> object:
         if len(self.content) == 1 and isinstance(self.content[0], str):
             return self.content[0]
+        names = iter(self.image_names)
         return [
-            {"type": "text", "text": part} if isinstance(part, str) else image_parts[part.sha256]
+            {"type": "text", "text": part} if isinstance(part, str) else image_parts[next(names)]
             for part in self.content
         ]
 

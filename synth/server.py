@@ -144,7 +144,7 @@ class Server:
             order: of the request's row.
         Raises: TeacherError: with the fault that the status, the connection or the body shows.
         """
-        names = list(dict.fromkeys(image.sha256 for image in request.images)) if self._reuses else []
+        names = list(dict.fromkeys(request.image_names)) if self._reuses else []
         referred = [name for name in names if name in self.held]
         try:
             return await self._complete(request, referred, names, order)
@@ -179,8 +179,7 @@ class Server:
     def _image_parts(self, request: Request, referred: Collection[str]) -> dict[str, dict[str, Any]]:
         """The content part of each image by its SHA-256: the image, or a mere reference to it."""
         parts: dict[str, dict[str, Any]] = {}
-        for image in request.images:
-            name = image.sha256
+        for image, name in zip(request.images, request.image_names, strict=True):
             if name in parts:
                 continue
             if name in referred:
@@ -193,7 +192,7 @@ class Server:
 
     def holds(self, request: Request) -> bool:
         """True where all images of a request can be referred to."""
-        return self._reuses and all(image.sha256 in self.held for image in request.images)
+        return self._reuses and all(name in self.held for name in request.image_names)
 
     def image_on_its_way(self, request: Request, order: int) -> asyncio.Event | None:
         """What a call should wait for, in nobody's place, since another one is bringing an image of it.
@@ -204,7 +203,7 @@ class Server:
         if not self._reuses:
             return None
         busy = self.in_flight > _BUSY * self.pace.limit
-        return self.held.arrival((image.sha256 for image in request.images), order, any_row=busy)
+        return self.held.arrival(request.image_names, order, any_row=busy)
 
     # --------------------------------------------------------------------------------------- HTTP
 
