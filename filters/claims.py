@@ -1,4 +1,4 @@
-"""What a trace claims about its image, sentence by sentence: a first version, found by words.
+"""What a trace claims about its image, sentence by sentence: found by words, and by the facts in it.
 
 A claim is a sentence of the reasoning that looks back at the image or names something in it (a bar, an angle,
 a label), and states something of it: a number, a colour, a label, or what it is, has or shows; or one of
