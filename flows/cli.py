@@ -21,7 +21,8 @@ from flows.commands import (
     write_json_line,
 )
 from flows.teacher_commands import teacher
-from schemas.errors import AvarError, ConfigError
+from flows.train_commands import train
+from schemas.errors import AvarError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -218,41 +219,6 @@ def inspect(directory: Path, samples: int, as_json: bool) -> None:
     _show(directory, as_json, samples)
 
 
-@avar.group()
-def train() -> None:
-    """Train a model on a curated dataset."""
-
-
-@train.command()
-@click.argument("recipe")
-@click.option("--data", type=Folder(), default=None, help="Dataset; RECIPE where it is a run.")
-@click.option("--out", type=Folder(), required=True, help="Folder for the model.")
-@click.option("--guided/--plain", default=True, show_default=True, help="With or without the guided loss.")
-@set_option
-@json_option
-def sft(
-    recipe: str, data: Path | None, out: Path, guided: bool, assignments: tuple[str, ...], as_json: bool
-) -> None:
-    """SFT with the attention-guided loss. RECIPE: a shipped name, a YAML file, or a run's folder.
-
-    \b
-    Example:
-        avar train sft runs/demo --out runs/demo-model --set train.steps=100
-    """
-    from flows.train import train_run
-
-    if data is None and not Path(recipe).is_dir():
-        raise ConfigError(f"{recipe} is not a run's folder: say which dataset with --data DIR")
-    report = train_run(
-        find_recipe(recipe, assignments), data or Path(recipe), local_folder(out), guided=guided
-    )
-    if as_json:
-        write_json_line(report.to_dict())
-    else:
-        line = f"loss {report.loss_first:.3f} -> {report.loss_last:.3f}; model in {report.model_path}"
-        open_console().print(line, markup=False, highlight=False)
-
-
 @avar.command()
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @click.argument("dataset", type=Folder())
@@ -365,6 +331,7 @@ def steer(
 
 
 avar.add_command(teacher)
+avar.add_command(train)
 
 
 def _show_synthesis(outcome: Outcome, recipe: Recipe, out: Path, as_json: bool) -> None:

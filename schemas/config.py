@@ -27,7 +27,7 @@ _ACCESS = (
     *("retry_budget_s", "outage_s", "stream", "reuse_images", "prices"),
 )
 # What says nothing about the drafts, but what they are called and what becomes of them.
-_AFTERWARDS = {"name", "journal", "decontaminate", "dedup", "select", "validation", "train"}
+_AFTERWARDS = {"name", "journal", "decontaminate", "dedup", "select", "validation", "train", "grpo"}
 SceneFamily = Literal["count", "compare", "chart", "pattern"]
 
 
@@ -438,20 +438,39 @@ class GuidedLossSettings(Settings):
     system_floor: float = Field(default=0.25, gt=0, le=1, description="share of attention, bounded form")
 
 
-class TrainSettings(Settings):
-    """A short SFT on the accepted traces."""
+class LoraSettings(Settings):
+    """Low-rank adapters (peft) are trained instead of all weights, and merged where the model is saved."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0, description="adapters are scaled by alpha / rank")
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: Literal["all-linear"] | tuple[str, ...] = Field(
+        default="all-linear", description="names of the modules, as peft's target_modules"
+    )
+
+
+class OptimizerSettings(Settings):
+    """What SFT and GRPO share: how long, how large a step, what is kept on the way."""
 
     model: str = Field(default="tiny", description="`tiny` (built from its config) or a model folder or name")
-    student: StudentSettings = StudentSettings()
     steps: int = Field(default=60, ge=1)
     batch_size: int = Field(default=8, ge=1, description="sequences per step and process")
     gradient_accumulation: int = Field(default=1, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0, description="1e-5 for the paper's 7B model")
     warmup_ratio: float = Field(default=0.1, ge=0, lt=1, description="0.1 in the released recipe")
-    guided: GuidedLossSettings = GuidedLossSettings()
     gradient_checkpointing: bool = Field(
         default=False, description="recompute activations in backward (non-reentrant): less memory, slower"
     )
+    lora: LoraSettings | None = Field(default=None, description="adapters; None: all weights are trained")
+    save_every: int = Field(default=0, ge=0, description="steps between two checkpoints; 0: none")
+    keep_checkpoints: int = Field(default=2, ge=1, description="checkpoints that stay, the latest")
+
+
+class TrainSettings(OptimizerSettings):
+    """SFT on the accepted traces."""
+
+    student: StudentSettings = StudentSettings()
+    guided: GuidedLossSettings = GuidedLossSettings()
     control: bool = Field(default=True, description="train a second model without the guided loss")
     vas_samples: int = Field(default=32, ge=1, description="held-out rows the score is measured on")
     diagnostics_every: int = Field(

@@ -29,13 +29,14 @@ def to_messages(row: Mapping[str, Any], with_response: bool = True) -> Conversat
     """The conversation of a sample row (columns as in `schemas.records.sample_features`).
 
     Args:
+        row: may also have a `system`, the system prompt to use instead of avar's own.
         with_response: end with the row's trace as the assistant's turn.
     Returns: system, user (images, then the question and its choices) and assistant messages.
     """
     images = [{"type": "image", "image": open_image(image)} for image in row["images"]]
     question = {"type": "text", "text": render_question(row["question"], row["choices"])}
     messages = [
-        {"role": "system", "content": [{"type": "text", "text": SYSTEM_PROMPT}]},
+        {"role": "system", "content": [{"type": "text", "text": row.get("system") or SYSTEM_PROMPT}]},
         {"role": "user", "content": [*images, question]},
     ]
     if with_response:

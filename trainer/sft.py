@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -25,6 +24,7 @@ from trl.trainer.sft_config import SFTConfig
 
 from schemas.config import TrainSettings
 from schemas.errors import AttentionError
+from trainer.arguments import common_arguments
 from trainer.attention import prepared
 from trainer.checkpoints import save_student
 from trainer.data import sft_dataset
@@ -174,28 +174,10 @@ def _add_watch(
 
 
 def _arguments(settings: TrainSettings, seed: int, out_dir: Path) -> SFTConfig:
-    cuda = torch.cuda.is_available()
     return SFTConfig(
-        output_dir=str(out_dir),
-        max_steps=settings.steps,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=math.ceil(settings.warmup_ratio * settings.steps),
-        gradient_checkpointing=settings.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        **common_arguments(settings, seed, out_dir),
         max_length=None,  # cutting a row would cut its image tokens
         remove_unused_columns=False,  # rows are turned into prompts as they are read
-        bf16=cuda and torch.cuda.is_bf16_supported(),
-        use_cpu=not cuda,
-        dataloader_pin_memory=cuda,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        seed=seed,
-        data_seed=seed,
     )
 
 

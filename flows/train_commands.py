@@ -1,0 +1,53 @@
+"""`avar train`: SFT and GRPO on a curated dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flows.commands import (
+    Folder,
+    find_recipe,
+    json_option,
+    local_folder,
+    open_console,
+    set_option,
+    write_json_line,
+)
+from schemas.errors import ConfigError
+
+
+@click.group()
+def train() -> None:
+    """Train a model on a curated dataset."""
+
+
+@train.command()
+@click.argument("recipe")
+@click.option("--data", type=Folder(), default=None, help="Dataset; RECIPE where it is a run.")
+@click.option("--out", type=Folder(), required=True, help="Folder for the model.")
+@click.option("--guided/--plain", default=True, show_default=True, help="With or without the guided loss.")
+@set_option
+@json_option
+def sft(
+    recipe: str, data: Path | None, out: Path, guided: bool, assignments: tuple[str, ...], as_json: bool
+) -> None:
+    """SFT with the attention-guided loss. RECIPE: a shipped name, a YAML file, or a run's folder.
+
+    \b
+    Example:
+        avar train sft runs/demo --out runs/demo-model --set train.steps=100
+    """
+    from flows.train import train_run
+
+    if data is None and not Path(recipe).is_dir():
+        raise ConfigError(f"{recipe} is not a run's folder: say which dataset with --data DIR")
+    report = train_run(
+        find_recipe(recipe, assignments), data or Path(recipe), local_folder(out), guided=guided
+    )
+    if as_json:
+        write_json_line(report.to_dict())
+    else:
+        line = f"loss {report.loss_first:.3f} -> {report.loss_last:.3f}; model in {report.model_path}"
+        open_console().print(line, markup=False, highlight=False)
