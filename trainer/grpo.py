@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,7 @@ def train_grpo(
     """
     check_groups(settings, len(train_rows))
     _refuse_unbuilt(settings)
+    _refuse_missing_vllm(settings)
     _refuse_reference(model, settings)
     forward = model.__dict__.get("forward")
     log = _StepLog(settings.steps, progress)
@@ -169,6 +171,11 @@ class VisualGRPOTrainer(GRPOTrainer):
             raise AttentionError(
                 f"{error}; to train without r_visual: grpo.rewards.visual_weight=0"
             ) from error
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], Any, dict[str, Any]]:
+        """TRL's; a row without an image among others has an empty list, not a None that processors refuse."""
+        prompt_ids, images, fields = super()._tokenize_prompts(prompts)
+        return prompt_ids, images and [row or [] for row in images], fields
 
     def _calculate_rewards(
         self,
@@ -324,6 +331,15 @@ def _refuse_unbuilt(settings: GrpoSettings) -> None:
     for name, asked in (("lora", settings.lora is not None), ("save_every", settings.save_every > 0)):
         if asked:
             raise ConfigError(f"grpo.{name}: not available in GRPO; leave it out")
+
+
+def _refuse_missing_vllm(settings: GrpoSettings) -> None:
+    """TRL's client of a vLLM server imports vllm itself, to send it the weights."""
+    if settings.vllm is not None and find_spec("vllm") is None:
+        raise ConfigError(
+            "grpo.vllm: TRL's client needs the package vllm 0.22 to 0.31 in the trainer's own environment, "
+            "which then cannot hold Prefect (docs/training.md); without it the trainer samples itself"
+        )
 
 
 def _refuse_reference(model: PreTrainedModel, settings: GrpoSettings) -> None:
