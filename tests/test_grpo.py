@@ -45,7 +45,8 @@ class Scripted(VisualGRPOTrainer):
 
     def _generate_single_turn(self, prompt_ids: Any, *args: Any, **keywords: Any) -> Any:
         ids, group = [], self.num_generations or 1
-        for number, answer in enumerate(self.answers):
+        first = self.accelerator.process_index * len(self.answers)  # processes share a group
+        for number, answer in enumerate(self.answers, start=first):
             text, ended = self.script(number % group, answer)
             line = self._tokenizer(text, add_special_tokens=False)["input_ids"]
             ids.append([*line, self._tokenizer.eos_token_id] if ended else line)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.util import find_spec
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -335,7 +335,7 @@ def _refuse_unbuilt(settings: GrpoSettings) -> None:
 
 def _refuse_missing_vllm(settings: GrpoSettings) -> None:
     """TRL's client of a vLLM server imports vllm itself, to send it the weights."""
-    if settings.vllm is not None and find_spec("vllm") is None:
+    if settings.vllm is not None and not any(distributions(name="vllm")):
         raise ConfigError(
             "grpo.vllm: TRL's client needs the package vllm 0.22 to 0.31 in the trainer's own environment, "
             "which then cannot hold Prefect (docs/training.md); without it the trainer samples itself"
