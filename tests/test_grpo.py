@@ -28,7 +28,7 @@ from trainer.grpo import VisualGRPOTrainer, _arguments, grpo_dataset, train_grpo
 from trainer.messages import encode, to_messages
 from trainer.rollouts import Reading
 from trainer.sft import train_sft
-from trainer.student import build_student, load_model
+from trainer.student import build_student, load_model, save_student
 
 Line = tuple[str, bool]  # what is said, and whether it ends by itself
 Script = Callable[[int, str], Line]
@@ -396,6 +396,28 @@ def test_training_changes_the_model_and_leaves_it_as_it_was_otherwise(
     saved, _ = load_model(report.model_path)
     assert all(torch.equal(value, saved.state_dict()[name]) for name, value in model.state_dict().items())
     assert report.to_dict()["history"][0]["step"] == 1
+
+
+def test_a_kl_term_and_checkpointing_run_on_a_saved_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Scripted, "script", staticmethod(various), raising=False)
+    monkeypatch.setattr(grpo, "VisualGRPOTrainer", Scripted)
+    start = save_student(*new_student(), tmp_path / "start")
+    histories = [
+        train_grpo(
+            *load_model(start),
+            ragged_rows(),
+            settings_with(steps=2, warmup_ratio=0, **changes),
+            seed=3,
+            out_dir=tmp_path / str(number),
+        ).history
+        for number, changes in enumerate(({}, {"beta": 0.5, "gradient_checkpointing": True}))
+    ]
+    plain, bound = histories
+    assert "kl" not in plain[0] and bound[0]["kl"] == pytest.approx(0, abs=1e-5) and bound[1]["kl"] > 1e-6
+    assert bound[0]["response_vas"] == pytest.approx(plain[0]["response_vas"], rel=1e-4)
+    assert bound[0]["grad_norm"] == pytest.approx(plain[0]["grad_norm"], rel=1e-2)
 
 
 def test_sampled_completions_end_and_are_rewarded(tmp_path: Path) -> None:
