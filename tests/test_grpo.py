@@ -22,7 +22,7 @@ from schemas.config import GrpoSettings, RewardSettings, TrainSettings
 from schemas.errors import AttentionError, ConfigError, SpanError
 from schemas.records import sample_features
 from tests.tiny import SETTINGS, make_dataset, make_row, new_student, texts
-from trainer import grpo
+from trainer import anchored, grpo
 from trainer.attention import is_prepared
 from trainer.grpo import VisualGRPOTrainer, _arguments, grpo_dataset, train_grpo
 from trainer.messages import encode, to_messages
@@ -208,7 +208,7 @@ def test_wrong_answers_get_no_visual_reward_and_no_forward_pass(
     def never(*args: Any, **keywords: Any) -> Any:
         raise AssertionError("a wrong completion was recorded")
 
-    monkeypatch.setattr(grpo, "read_completions", never)
+    monkeypatch.setattr(anchored, "read_completions", never)
     trainer = make_trainer(tmp_path, lambda place, answer: (right(f"9{place}"), True))
     assert score(trainer, [0])["advantages"].abs().max() < 1e-7
     trainer.log({})
@@ -220,13 +220,13 @@ def test_wrong_answers_get_no_visual_reward_and_no_forward_pass(
 
 def test_only_right_completions_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    real = grpo.read_completions
+    real = anchored.read_completions
 
     def spy(model: Any, processor: Any, prompts: Any, *rest: Any) -> Any:
         seen.append(len(prompts))
         return real(model, processor, prompts, *rest)
 
-    monkeypatch.setattr(grpo, "read_completions", spy)
+    monkeypatch.setattr(anchored, "read_completions", spy)
     trainer = make_trainer(tmp_path, batch_size=4, gradient_accumulation=4)
     score(trainer, [0, 1])
     assert seen == [4, 4, 2], "ten right ones, never more at once than a micro-batch"
@@ -263,7 +263,7 @@ def test_an_outlier_leaves_other_right_answers_their_advantage(
         shares = {"image_share": 0.1, "system_share": 0.1, "pairs": 1, "pairs_below_eps": 0}
         return [Reading(ratio=ratio, **shares) for ratio in ratios]
 
-    monkeypatch.setattr(grpo, "read_completions", outlying)
+    monkeypatch.setattr(anchored, "read_completions", outlying)
     script: Script = lambda place, answer: (right(answer if place < 7 else "99"), True)  # noqa: E731
     advantages = score(make_trainer(tmp_path, script, rewards={"visual": form}), [0])["advantages"]
     assert (advantages[1:7].min() >= 0) == (form == "bounded")
