@@ -315,7 +315,8 @@ def test_a_request_without_a_system_message_keeps_its_key() -> None:
     """Older journals know requests by it."""
     given: dict[str, Any] = {"stage": "s", "model": "m", "content": ("q",), "temperature": 0.0, "top_p": 1.0}
     given |= {"max_tokens": 4, "seed": 0}
-    plain, empty, other = (Request(**given, **more) for more in ({}, {"system": ""}, {"system": "x"}))
+    plain = Request(**given)
+    empty, other = (Request(**given, system=system) for system in ("", "x"))
     assert plain.key == empty.key != other.key
     assert plain.key.hex().startswith("73827e208632")
     assert b"system" not in plain.body({}) and b'"role":"system","content":"x"' in other.body({})

@@ -69,6 +69,12 @@ def test_the_method_needs_neither_trl_nor_datasets() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_obedience_needs_no_torch() -> None:
+    code = "import sys, trainer.obedience; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
     heavy = ["torch", "transformers", "trl", "datasets", "prefect", "pyarrow", "pydantic", "rich"]
     code = (

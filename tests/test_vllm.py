@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from filters.answers import is_correct
+from flows.evaluate.run import EvalSettings, run_evaluation
 from schemas.errors import TeacherError, TeacherFault
 from schemas.records import Image
 from schemas.runs import iterate_drafts
@@ -184,19 +185,20 @@ def test_a_served_model_is_evaluated(server: Server, tmp_path: Path) -> None:
     lines.append({"id": 6, "question": "very long " * 4000, "answer": "red", "image": "0.png"})
     table, out = tmp_path / "rows.jsonl", tmp_path / "out"
     table.write_text("\n".join(map(json.dumps, lines)))
-    flags = ("--api-key-env", "TEACHER_KEY", "--max-new-tokens", "8", "--out", out, "--json")
-    ran = avar("eval", server.url, table, *flags, environment=KEYED)
-    assert ran.code == 0, ran.err
+    server.settings()  # puts the key into the environment
+    settings = EvalSettings(
+        model=server.url, datasets=(str(table),), max_new_tokens=8, api_key_env="TEACHER_KEY"
+    )
+    run = run_evaluation(settings, out)
     kept = [json.loads(line) for line in (out / "generations.jsonl").read_text().splitlines()]
     assert {line["id"] for line in kept} == {str(index) for index in range(7)}
-    share = ran.last_json["overall"]
+    share = run.result.overall
     right = sum(is_correct(line["text"], "red") for line in kept if not line["error"])
-    assert (share["rows"], share["failed"]) == (7, 1)
-    assert share["accuracy"] == pytest.approx(right / 7)
+    assert (share.rows, share.failed) == (7, 1)
+    assert share.accuracy == pytest.approx(right / 7)
     [failed] = [line for line in kept if line["error"]]
     assert failed["id"] == "6" and failed["error"].startswith("prompt_too_long")
     assert all(0 < line["tokens"] <= 8 for line in kept if not line["error"])
     before = (out / "generations.jsonl").read_bytes()
-    again = avar("eval", server.url, table, *flags, environment=KEYED)
-    assert again.last_json == ran.last_json
+    assert run_evaluation(settings, out).to_dict() == run.to_dict()
     assert (out / "generations.jsonl").read_bytes() == before
