@@ -25,7 +25,8 @@ from flows import cli
 from flows.evaluate.rows import RowSettings
 from flows.evaluate.run import EvalRun, EvalSettings, default_folder, run_evaluation
 from flows.evaluate.tables import print_evaluation
-from schemas.errors import ConfigError, FlowError, ShardError, SourceError
+from flows.orchestra import terminate_as_interrupt
+from schemas.errors import ConfigError, FlowError, InterruptedRunError, ShardError, SourceError
 from synth.requests import Request
 from tests.conftest import ROOT
 from tests.public_rows import PUBLIC, encoded
@@ -282,6 +283,25 @@ def test_obedience_is_scored_by_rule(rows: str, tmp_path: Path) -> None:
     shares = {name: score.share for name, score in run.result.obedience.rules.items()}
     assert shares == {"boxed": 0, "json": 1, "capitals": 0, "german": 0, "french": 0, "refuse": 0}
     assert run.result.overall.rows == 6, "the refusal has no right answer"
+
+
+def test_ctrl_c_keeps_what_is_in_flight(rows: str, tmp_path: Path) -> None:
+    async def reply(request: dict[str, Any]) -> Any:
+        if len(stub.requests) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.sleep(0.2)
+        return ok("<answer>3</answer>")
+
+    out = tmp_path / "out"
+    with served([reply]) as (url, stub):
+        kept = "every answer is kept, and the same command goes on"
+        with terminate_as_interrupt(), pytest.raises(InterruptedRunError, match=kept):
+            run_evaluation(settings(url, rows, max_in_flight=1), out)
+        assert len(stub.requests) == 3, "nothing more was asked"
+        kept_now = {line["question"] for line in lines_of(out)}
+        assert len(kept_now) == 3, "the third was in flight, and was waited for"
+        assert run_evaluation(settings(url, rows, max_in_flight=1), out).result.overall.rows == 7
+        assert len(stub.requests) == 6, "two rows ask the same"
 
 
 def test_a_kill_costs_no_answer(tmp_path: Path) -> None:
