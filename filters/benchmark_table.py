@@ -1,7 +1,8 @@
 """The benchmarks of the paper: where each one is published and what its columns are called.
 
-The names were read in public dataset cards and in loaders that use them; where a benchmark says
-`checked=False`, some column's name rests on such loaders alone.
+The one table for decontamination (`filters.benchmarks`) and evaluation (`flows.evaluate`). The names were
+read in public dataset cards and in loaders that use them; where a benchmark says `checked=False`, the name of
+some column rests on such loaders alone. docs/evaluation.md says which was read where.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ _SUBJECTS = (
     *("Geography", "History", "Literature", "Manage", "Marketing", "Materials", "Math"),
     *("Mechanical_Engineering", "Music", "Pharmacy", "Physics", "Psychology", "Public_Health", "Sociology"),
 )
+_HALLUSION_GROUP = ("category", "subcategory", "set_id", "figure_id", "question_id")
 SEVEN_IMAGES = tuple(f"image_{number}" for number in range(1, 8))
 
 
@@ -33,6 +35,15 @@ class Benchmark:
         choices: column of the options, a list or its Python spelling; "" where there is none.
         images: columns of the pictures, empty ones left out.
         keep: (column, values) of the rows that belong to it; None for all.
+        evaluated: configurations that an evaluation reads; () for all of `configs`.
+        in_picture: the question is asked in the picture alone; what `question` holds is for the checker.
+        in_text: the options stand in the question's text, lettered.
+        truth: the answer is "0" or "1" and means no or yes.
+        several: the answer to an open question may be the text of a Python list of right answers.
+        category: column of what a row is about, "outer.inner" in a mapping; "id" for the middle of the row's
+            id (`validation_Art_Theory_7`); "" where there is none.
+        unit, decimals: columns of the unit that the answer is asked in, and of the decimals of a `float`.
+        group: columns that its own metrics group rows by; together they name a row, where `id` repeats.
         checked: False where the columns are known from other people's loaders only.
     """
 
@@ -45,6 +56,15 @@ class Benchmark:
     answer: str = "answer"
     images: tuple[str, ...]
     keep: tuple[str, tuple[str, ...]] | None = None
+    evaluated: tuple[str, ...] = ()
+    in_picture: bool = False
+    in_text: bool = False
+    truth: bool = False
+    several: bool = False
+    category: str = ""
+    unit: str = ""
+    decimals: str = ""
+    group: tuple[str, ...] = ()
     checked: bool = True
 
 
@@ -57,6 +77,9 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             question=("question",),
             choices="choices",
             images=("decoded_image",),
+            category="metadata.task",
+            unit="unit",
+            decimals="precision",
         ),
         "mathvision": Benchmark(
             dataset="MathLLMs/MathVision",
@@ -66,6 +89,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             choices="options",
             images=("decoded_image",),
             checked=False,
+            category="subject",
         ),
         "mathverse_vision_only": Benchmark(
             dataset="AI4Math/MathVerse",
@@ -77,6 +101,9 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             images=("image",),
             keep=("problem_version", ("Vision Only",)),
             checked=False,
+            in_picture=True,
+            in_text=True,
+            category="metadata.subject",
         ),
         "mmmu": Benchmark(
             dataset="MMMU/MMMU",
@@ -86,6 +113,8 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             question=("question",),
             choices="options",
             images=SEVEN_IMAGES,
+            several=True,
+            category="id",
         ),
         "mmmu_pro": Benchmark(
             dataset="MMMU/MMMU_Pro",
@@ -95,6 +124,8 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             question=("question",),
             choices="options",
             images=SEVEN_IMAGES,
+            evaluated=("standard (10 options)",),
+            category="subject",
         ),
         "mmmu_pro_vision": Benchmark(
             dataset="MMMU/MMMU_Pro",
@@ -104,6 +135,8 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             question=(),
             choices="options",
             images=("image",),
+            in_picture=True,
+            category="subject",
         ),
         "mmstar": Benchmark(
             dataset="Lin-Chen/MMStar",
@@ -111,6 +144,8 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             id="index",
             question=("question",),
             images=("image",),
+            in_text=True,
+            category="category",
         ),
         "hallusionbench": Benchmark(
             dataset="lmms-lab/HallusionBench",
@@ -120,6 +155,9 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             answer="gt_answer",
             images=("image",),
             checked=False,
+            truth=True,
+            category="subcategory",
+            group=_HALLUSION_GROUP,
         ),
     }
 )

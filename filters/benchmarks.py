@@ -5,13 +5,14 @@ A column that is missing is an error that names it, never an item without a ques
 
 from __future__ import annotations
 
-import ast
 import json
-import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filters.benchmark_rows import BenchmarkRow
 from filters.benchmark_table import BENCHMARKS, SEVEN_IMAGES, Benchmark
 from filters.decontaminate import Index
 from schemas.config import DecontaminateSettings
@@ -33,12 +34,27 @@ def load_benchmark(name_or_path: str | Path) -> Iterator[dict[str, Any]]:
     """
     path = Path(name_or_path)
     if str(name_or_path) in BENCHMARKS:
-        return _load_published(str(name_or_path))
+        return map(_item, _load_published(str(name_or_path)))
     if path.exists():
-        return _load_local(path, BENCHMARKS.get(path.stem))
+        return map(_item, _load_local(path, BENCHMARKS.get(path.stem), path.stem))
     raise SourceError(
         f"{name_or_path}: neither a file nor a benchmark; known: {', '.join(sorted(BENCHMARKS))}"
     )
+
+
+def load_evaluated(name: str, path: Path | None = None) -> Iterator[BenchmarkRow]:
+    """The rows that an evaluation asks: of a local copy, too, only the configurations and splits that count.
+
+    Args:
+        name: of `BENCHMARKS`, or what a table of avar's own is called.
+        path: a local copy, None for the published one. In a copy that names no configuration or split, all
+            rows count.
+    Raises: as `load_benchmark`.
+    """
+    benchmark = BENCHMARKS.get(name)
+    if path is None:
+        return _load_published(name, evaluated=True)
+    return _load_local(path, benchmark, name, evaluated=True)
 
 
 def open_index(settings: DecontaminateSettings) -> Index | None:
@@ -64,9 +80,9 @@ def _some_items(name: str) -> Iterator[dict[str, Any]]:
         raise SourceError(f"decontaminate.benchmarks: {name} holds no item")
 
 
-def _load_published(name: str) -> Iterator[dict[str, Any]]:
+def _load_published(name: str, *, evaluated: bool = False) -> Iterator[BenchmarkRow]:
     benchmark = BENCHMARKS[name]
-    for config in benchmark.configs:
+    for config in (evaluated and benchmark.evaluated) or benchmark.configs:
         for split in benchmark.splits:
             rows = _load_split(name, benchmark.dataset, config, split)
             yield from _read_table(rows, benchmark, name, f"{name} {config}/{split}".replace(" /", " "))
@@ -88,14 +104,30 @@ def _load_split(name: str, dataset: str, config: str, split: str) -> datasets.Da
     return loaded
 
 
-def _load_local(path: Path, benchmark: Benchmark | None) -> Iterator[dict[str, Any]]:
+def _load_local(
+    path: Path, benchmark: Benchmark | None, name: str, *, evaluated: bool = False
+) -> Iterator[BenchmarkRow]:
+    counted = benchmark if evaluated else None
     if path.is_dir() and _is_saved_dataset(path):
-        for split, table in _saved_splits(path):
-            yield from _read_table(table, benchmark, path.stem, f"{path} {split}")
+        tables = dict(_saved_splits(path))
+        splits = [split for split in counted.splits if split in tables] if counted else []
+        for split in splits or tables:
+            yield from _read_table(tables[split], benchmark, name, f"{path} {split}")
         return
     files = [path] if path.is_file() else _tables(path)
-    for file in files:
-        yield from _read_file(file, benchmark, path.stem)
+    for file in _counted(files, path, counted) if counted else files:
+        yield from _read_file(file, benchmark, name)
+
+
+def _counted(files: Sequence[Path], folder: Path, benchmark: Benchmark) -> list[Path]:
+    """The files of a benchmark's configurations and splits, as far as folders and files name any."""
+    below = {file: file.relative_to(folder) for file in files if file != folder}
+    configs = {config for config in benchmark.evaluated or benchmark.configs if config}
+    named = [file for file in files if configs & set(below[file].parts[:-1])] if below else []
+    files = named or list(files)
+    # data/testmini-00000-of-00001.parquet, as the hub names them
+    of_split = [file for file in files if re.split(r"[-.]", file.name)[0] in benchmark.splits]
+    return of_split or files
 
 
 def _is_saved_dataset(path: Path) -> bool:
@@ -123,7 +155,7 @@ def _tables(folder: Path) -> list[Path]:
     return found
 
 
-def _read_file(file: Path, benchmark: Benchmark | None, name: str) -> Iterator[dict[str, Any]]:
+def _read_file(file: Path, benchmark: Benchmark | None, name: str) -> Iterator[BenchmarkRow]:
     if file.suffix == ".jsonl":
         yield from _read_lines(file, benchmark, name)
     elif file.suffix in _FORMATS:
@@ -139,7 +171,7 @@ def _read_file(file: Path, benchmark: Benchmark | None, name: str) -> Iterator[d
         raise SourceError(f"{file}: a Parquet, Arrow or JSON-lines file is expected")
 
 
-def _read_lines(file: Path, benchmark: Benchmark | None, name: str) -> Iterator[dict[str, Any]]:
+def _read_lines(file: Path, benchmark: Benchmark | None, name: str) -> Iterator[BenchmarkRow]:
     with file.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -151,28 +183,43 @@ def _read_lines(file: Path, benchmark: Benchmark | None, name: str) -> Iterator[
                 raise SourceError(f"{where}: not JSON: {error}") from error
             if not isinstance(row, dict):
                 raise SourceError(f"{where}: a mapping is expected, found {type(row).__name__}")
-            yield from _item(row, benchmark or _own_columns(row), name, where, file.parent)
+            yield from _kept(row, benchmark, name, where, file.parent)
 
 
 def _read_table(
     table: datasets.Dataset, benchmark: Benchmark | None, name: str, where: str
-) -> Iterator[dict[str, Any]]:
-    """The items of a table, their pictures as the bytes that the file holds."""
-    for position, row in enumerate(_undecoded(table)):
+) -> Iterator[BenchmarkRow]:
+    """The rows of a table, their pictures as the bytes that the file holds."""
+    for position, row in enumerate(undecoded(table)):
         assert isinstance(row, dict)
-        yield from _item(row, benchmark or _own_columns(row), name, f"{where} row {position}", None)
+        yield from _kept(row, benchmark, name, f"{where} row {position}", None)
 
 
-def _undecoded(table: datasets.Dataset) -> datasets.Dataset:
+def undecoded(table: datasets.Dataset) -> datasets.Dataset:
     """The table with its pictures as bytes: decoded and encoded again, none would keep its MD5."""
     from datasets import Image, List
 
-    for name, feature in table.features.items():
-        if isinstance(feature, Image):
-            table = table.cast_column(name, Image(decode=False))
-        elif isinstance(feature, List) and isinstance(feature.feature, Image):
-            table = table.cast_column(name, List(Image(decode=False)))
+    with _no_progress_bars():
+        for name, feature in table.features.items():
+            if isinstance(feature, Image):
+                table = table.cast_column(name, Image(decode=False))
+            elif isinstance(feature, List) and isinstance(feature.feature, Image):
+                table = table.cast_column(name, List(Image(decode=False)))
     return table
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Casting a list of pictures copies them and says so, in the middle of another bar."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def _own_columns(row: Mapping[str, Any]) -> Benchmark:
@@ -189,69 +236,24 @@ def _own_columns(row: Mapping[str, Any]) -> Benchmark:
     )
 
 
-def _item(
-    row: Mapping[str, Any], columns: Benchmark, name: str, where: str, folder: Path | None
-) -> Iterator[dict[str, Any]]:
-    if columns.keep is not None and str(_column(row, columns.keep[0], where)) not in columns.keep[1]:
-        return
-    questions = [_column(row, column, where) for column in columns.question]
-    images = [image for column in columns.images for image in _listed(_column(row, column, where))]
-    yield {
-        "source": name,
-        "row": where,
-        "id": str(row.get(columns.id, where)),
-        "question": next((str(question) for question in questions if question), ""),
-        "choices": _options(_column(row, columns.choices, where) if columns.choices else None),
-        "answer": _answer(row, columns, where),
-        "images": list(dict.fromkeys(_bytes(image, folder, where) for image in images)),
+def _kept(
+    row: Mapping[str, Any], benchmark: Benchmark | None, name: str, where: str, folder: Path | None
+) -> Iterator[BenchmarkRow]:
+    """The row, if it belongs to the benchmark."""
+    columns = benchmark or _own_columns(row)
+    found = BenchmarkRow(values=row, columns=columns, source=name, where=where, folder=folder)
+    if columns.keep is None or str(found.value(columns.keep[0])) in columns.keep[1]:
+        yield found
+
+
+def _item(row: BenchmarkRow) -> dict[str, Any]:
+    question, images = row.question, row.images
+    return {
+        "source": row.source,
+        "row": row.where,
+        "id": str(row.values.get(row.columns.id, row.where)),
+        "question": question,
+        "choices": row.choices,
+        "answer": row.answer,
+        "images": images,
     }
-
-
-def _answer(row: Mapping[str, Any], columns: Benchmark, where: str) -> str:
-    """The gold answer; a published benchmark has the column, a local table of avar's own may leave it out."""
-    value = _column(row, columns.answer, where) if columns.dataset else row.get(columns.answer)
-    return "" if value is None else str(value)
-
-
-def _column(row: Mapping[str, Any], column: str, where: str) -> Any:
-    if column not in row:
-        raise SourceError(f"{where}: no column `{column}`; found: {', '.join(sorted(row))}")
-    return row[column]
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None or value == "":
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _options(value: Any) -> list[str]:
-    """Options as a list; MMMU writes them as the text of a Python list."""
-    if isinstance(value, str):
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return [value]
-    return [str(option) for option in value] if isinstance(value, Sequence) else []
-
-
-def _bytes(image: Any, folder: Path | None, where: str) -> bytes:
-    if isinstance(image, Mapping):
-        if image.get("bytes") is not None:
-            return image["bytes"]
-        image = image.get("path")
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, str):
-        return _read_inside(image, folder, where)
-    raise SourceError(f"{where}: an image is {type(image).__name__}; bytes or a file's name is expected")
-
-
-def _read_inside(name: str, folder: Path | None, where: str) -> bytes:
-    path = (folder or Path()) / name.replace("\\", os.sep)
-    if folder is not None and not path.resolve().is_relative_to(folder.resolve()):
-        raise SourceError(f"{where}: image {name} is outside of {folder}")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SourceError(f"{where}: image {name} cannot be read: {error.strerror}") from error

@@ -20,6 +20,7 @@ from flows.commands import (
     set_option,
     write_json_line,
 )
+from flows.eval_commands import eval_command
 from flows.teacher_commands import teacher
 from flows.train_commands import train
 from schemas.errors import AvarError
@@ -332,6 +333,7 @@ def steer(
 
 avar.add_command(teacher)
 avar.add_command(train)
+avar.add_command(eval_command)
 
 
 def _show_synthesis(outcome: Outcome, recipe: Recipe, out: Path, as_json: bool) -> None:

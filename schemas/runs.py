@@ -72,7 +72,7 @@ def open_run(root: Path, recipe: Recipe, prompts: Mapping[str, str]) -> Iterator
         ShardError: another process is writing there, or the folder cannot be written.
     """
     _require_free(root, recipe)
-    with _locked(root):
+    with locked(root):
         _require_free(root, recipe)  # somebody may have been quicker
         _remove_leftovers(root)
         if not (root / RECIPE_FILE).is_file():  # it makes the folder a run
@@ -102,7 +102,7 @@ def open_curation(run: Path, out: Path, recipe: Recipe) -> Iterator[None]:
     elsewhere = identity != str(out.resolve())
     if elsewhere:
         _require_curated_from(out, identity)
-    with _locked(out), _locked(run, shared=True) if elsewhere else nullcontext():
+    with locked(out), locked(run, shared=True) if elsewhere else nullcontext():
         if not (out / RECIPE_FILE).is_file():  # a new folder says what it is before anything is in it
             write_text(out / RECIPE_FILE, dump_recipe(recipe))
             update_manifest(out, curated_from=identity)
@@ -272,8 +272,11 @@ def _first_difference(old: Any, new: Any, path: str = "") -> str:
 
 
 @contextmanager
-def _locked(root: Path, *, shared: bool = False) -> Iterator[None]:
-    """Keeps other avar processes from writing there; `shared`: others may read it, too."""
+def locked(root: Path, *, shared: bool = False) -> Iterator[None]:
+    """Keeps other avar processes from writing there; `shared`: others may read it, too.
+
+    Raises: ShardError: another one is at it.
+    """
     with opened_for_lock(root) as file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

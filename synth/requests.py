@@ -25,6 +25,7 @@ class Request:
     Attributes:
         stage: what it is asked for (`describe`, `evidence.blind`, ...); for accounts, not part of the key.
         content: texts and images of the user's message, in order.
+        system: text of a system message before it, "" for none.
         continued: the assistant's text that is to be continued, None for a new answer.
         options: further fields of the API (`logprobs`, `structured_outputs`, `prompt_logprobs`, ...), JSON.
     """
@@ -38,6 +39,7 @@ class Request:
     max_tokens: int
     seed: int
     continued: str | None = None
+    system: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -45,10 +47,10 @@ class Request:
         """The whole request as canonical JSON, each image by its SHA-256."""
         names = iter(self.image_names)
         content = [part if isinstance(part, str) else {"image": next(names)} for part in self.content]
-        return orjson.dumps(
-            {"revision": self.revision, "content": content, "continued": self.continued, **self._fields()},
-            option=orjson.OPT_SORT_KEYS,
-        )
+        fields = {"revision": self.revision, "content": content, "continued": self.continued}
+        if self.system:  # requests without one keep the key that older journals know them by
+            fields["system"] = self.system
+        return orjson.dumps(fields | self._fields(), option=orjson.OPT_SORT_KEYS)
 
     @cached_property
     def key(self) -> bytes:
@@ -71,11 +73,13 @@ class Request:
         Args:
             image_parts: SHA-256 of each image -> its content part.
         """
-        messages = [{"role": "user", "content": self._user_content(image_parts)}]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": self._user_content(image_parts)}]
         fields = self._fields()
         if self.continued is not None:
             messages.append({"role": "assistant", "content": self.continued})
             fields |= {"continue_final_message": True, "add_generation_prompt": False}
+        if self.system:
+            messages.insert(0, {"role": "system", "content": self.system})
         if stream:
             fields |= {"stream": True, "stream_options": {"include_usage": True}}
         return orjson.dumps({"messages": messages, **fields})

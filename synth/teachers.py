@@ -51,6 +51,18 @@ async def connect_teachers(
         yield {name: found[settings] for name, settings in wanted.items()}
 
 
+@asynccontextmanager
+async def connect_teacher(settings: TeacherSettings) -> AsyncIterator[Connected]:
+    """One teacher that no recipe names.
+
+    Raises: as `connect_teachers`.
+    """
+    async with AsyncExitStack() as stack:
+        _allow_connections(settings.max_in_flight * len(settings.urls))
+        members = [await _open_server(url, settings, {}, stack) for url in settings.urls]
+        yield Connected(settings, tuple(members), await _find_model(settings, members))
+
+
 def _allow_connections(wanted: int) -> None:
     """Raises the process's limit of open files, which each connection counts against.
 

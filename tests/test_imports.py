@@ -50,11 +50,27 @@ def test_the_embedded_teacher_cannot_reach_the_generator() -> None:
 
 
 def test_the_method_needs_neither_trl_nor_datasets() -> None:
-    names = ", ".join(
-        f"trainer.{name}"
-        for name in ("attention", "regions", "losses", "vas", "focus", "intervene", "watch", "rollouts")
+    method = (
+        "attention",
+        "regions",
+        "losses",
+        "vas",
+        "focus",
+        "intervene",
+        "watch",
+        "generation",
+        "evaluate",
+        "obedience",
+        "rollouts",
     )
+    names = ", ".join(f"trainer.{name}" for name in method)
     code = f"import sys, {names}; print([m for m in ('trl', 'datasets') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_obedience_needs_no_torch() -> None:
+    code = "import sys, trainer.obedience; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
 

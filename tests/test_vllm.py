@@ -7,12 +7,15 @@ nothing crashes, and that what the server does in its own way is met.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from filters.answers import is_correct
+from flows.evaluate.run import EvalSettings, run_evaluation
 from schemas.errors import TeacherError, TeacherFault
 from schemas.records import Image
 from schemas.runs import iterate_drafts
@@ -169,3 +172,33 @@ def test_a_wrong_teacher_is_one_line(
     assert ran.code in {1, 2}
     assert words in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_a_served_model_is_evaluated(server: Server, tmp_path: Path) -> None:
+    """A random model is wrong; what counts is that each row is asked once, kept, checked and summed up."""
+    for index in range(6):
+        (tmp_path / f"{index}.png").write_bytes(png(("red", "blue")[index % 2], size=(60 + index, 60)))
+    lines = [
+        {"id": index, "question": "What colour?", "answer": "red", "image": f"{index}.png"}
+        for index in range(6)
+    ]
+    lines.append({"id": 6, "question": "very long " * 4000, "answer": "red", "image": "0.png"})
+    table, out = tmp_path / "rows.jsonl", tmp_path / "out"
+    table.write_text("\n".join(map(json.dumps, lines)))
+    server.settings()  # puts the key into the environment
+    settings = EvalSettings(
+        model=server.url, datasets=(str(table),), max_new_tokens=8, api_key_env="TEACHER_KEY"
+    )
+    run = run_evaluation(settings, out)
+    kept = [json.loads(line) for line in (out / "generations.jsonl").read_text().splitlines()]
+    assert {line["id"] for line in kept} == {str(index) for index in range(7)}
+    share = run.result.overall
+    right = sum(is_correct(line["text"], "red") for line in kept if not line["error"])
+    assert (share.rows, share.failed) == (7, 1)
+    assert share.accuracy == pytest.approx(right / 7)
+    [failed] = [line for line in kept if line["error"]]
+    assert failed["id"] == "6" and failed["error"].startswith("prompt_too_long")
+    assert all(0 < line["tokens"] <= 8 for line in kept if not line["error"])
+    before = (out / "generations.jsonl").read_bytes()
+    assert run_evaluation(settings, out).to_dict() == run.to_dict()
+    assert (out / "generations.jsonl").read_bytes() == before

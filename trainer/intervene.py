@@ -6,18 +6,19 @@ Free of trl and datasets. Source: AVAR, arXiv 2603.03825, "training-free interve
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
+from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
 from filters.answers import extract_answer, is_correct
 from schemas.errors import AttentionError
 from trainer.attention import prepared, steering, still
 from trainer.bootstrap import Interval, ratio_interval
-from trainer.messages import encode, to_messages
+from trainer.generation import generate_greedy
+from trainer.messages import Conversation
 from trainer.regions import Regions, find_regions
 from trainer.scores import VasReport
 from trainer.vas import measure_vas
@@ -108,11 +109,7 @@ def compare_steering(
     with still(model):
         for image, system in arms_of:
             strength = {"image": image, "system": system, "renormalise": renormalise}
-            answers = [
-                answer
-                for batch in _batches(samples, batch_size)
-                for answer in _answer(model, processor, batch, strength, max_new_tokens, progress)
-            ]
+            answers = _answer(model, processor, samples, strength, max_new_tokens, batch_size, progress)
             with _steered(model, strength):
                 vas = measure_vas(model, processor, samples, batch_size=batch_size, gains=False)
             arms.append(_close_arm(image, system, answers, vas, arms[0] if arms else None))
@@ -121,37 +118,38 @@ def compare_steering(
     )
 
 
-def _batches(samples: Sequence[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
-    for start in range(0, len(samples), size):
-        yield [samples[place] for place in range(start, min(start + size, len(samples)))]
-
-
 def _answer(
     model: PreTrainedModel,
     processor: ProcessorMixin,
     rows: Sequence[Mapping[str, Any]],
     strength: Mapping[str, Any],
     max_new_tokens: int,
+    batch_size: int,
     progress: Callable[[int], object] | None,
 ) -> list[Answer]:
-    """Greedy answers to a batch of problems, steered where a strength is not zero."""
-    talks = [to_messages(row, with_response=False) for row in rows]
-    encoded = encode(processor, talks, padding_side="left", add_generation_prompt=True)
-    regions = find_regions(processor, talks, encoded).to(model.device)
-    with _greedy(model, max_new_tokens) as ends, _steered(model, strength, regions):
-        ids_BT = model.generate(**encoded.to(model.device))  # type: ignore[operator]
-    new_BT = ids_BT[:, encoded["input_ids"].shape[1] :]
-    texts = processor.batch_decode(new_BT, skip_special_tokens=True)
-    if progress is not None:
-        progress(len(rows))
+    """Greedy answers to the problems, steered where a strength is not zero."""
+
+    def steered(talks: Sequence[Conversation], encoded: BatchFeature) -> AbstractContextManager[object]:
+        regions = find_regions(processor, talks, encoded).to(model.device)
+        return _steered(model, strength, regions)
+
+    generations = generate_greedy(
+        model,
+        processor,
+        rows,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        progress=progress,
+        context=steered,
+    )
     return [
         Answer(
             id=str(row.get("id", "")),
-            text=text,
-            correct=is_correct(text, row["answer"], row["choices"] or None),
-            finished=bool(ends & set(tokens)),
+            text=generation.text,
+            correct=is_correct(generation.text, row["answer"], row["choices"] or None),
+            finished=generation.finished,
         )
-        for row, text, tokens in zip(rows, texts, new_BT.tolist(), strict=True)
+        for row, generation in zip(rows, generations, strict=True)
     ]
 
 
@@ -162,30 +160,6 @@ def _steered(
     if strength["image"] or strength["system"]:
         return steering(model, **strength, regions=regions)
     return prepared(model)
-
-
-@contextmanager
-def _greedy(model: PreTrainedModel, max_new_tokens: int) -> Iterator[set[int]]:
-    """Plain greedy decoding with the model's own end tokens, which it gives.
-
-    A configuration that is passed to `generate` inherits what it leaves open from the model's own (beams, a
-    repetition penalty), so for a while the model's own is another one.
-    """
-    own: Any = model.generation_config
-    ends = own.eos_token_id if isinstance(own.eos_token_id, list | tuple) else [own.eos_token_id]
-    if ends == [None]:
-        raise AttentionError("the model's generation_config names no eos_token_id: answers would never end")
-    model.generation_config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        eos_token_id=own.eos_token_id,
-        pad_token_id=ends[0] if own.pad_token_id is None else own.pad_token_id,
-        bos_token_id=own.bos_token_id,
-    )
-    try:
-        yield set(ends)
-    finally:
-        model.generation_config = own
 
 
 def _close_arm(

@@ -23,14 +23,9 @@ def swap_images(
 
     Returns: None where no row has an image that differs from its first.
     """
-    own = [open_image(image) for image in samples[number]["images"]]
-    if kind == "blank":
-        images = [PIL.Image.new("RGB", image.size, _GREY) for image in own]
-    else:
-        other = _other_images(samples, number, own[0])
-        if other is None:
-            return None
-        images = [other[place % len(other)] for place in range(len(own))]
+    images = find_swap(samples, number, kind)
+    if images is None:
+        return None
     places = iter(images)
     return [
         message
@@ -42,6 +37,18 @@ def swap_images(
         }
         for message in conversation
     ]
+
+
+def find_swap(samples: Sequence[Mapping[str, Any]], number: int, kind: Swap) -> list[PIL.Image.Image] | None:
+    """As many images as row `number` has, grey ones of their sizes (`blank`) or another problem's (`other`).
+
+    Returns: None where no row has an image that differs from its first.
+    """
+    own = [open_image(image) for image in samples[number]["images"]]
+    if kind == "blank":
+        return [PIL.Image.new("RGB", image.size, _GREY) for image in own]
+    other = _other_images(samples, number, own[0]) if own else []
+    return None if other is None else [other[place % len(other)] for place in range(len(own))]
 
 
 def _other_images(
