@@ -225,7 +225,7 @@ def test_another_training_is_refused(whole: Whole, changes: dict[str, Any], word
 
 def test_other_rows_are_another_training(whole: Whole) -> None:
     model, processor = new_student()
-    with pytest.raises(CheckpointError, match="rows was .*, is "):
+    with pytest.raises(CheckpointError, match=r"rows was .*, is "):
         train_sft(
             model,
             processor,
