@@ -89,8 +89,7 @@ def assert_same(model: Any, report: SftReport, weights: dict[str, Any], expected
     [
         (3, {}),  # within an epoch, after a step that no checkpoint was due at
         (4, {}),  # at the end of an epoch
-        (3, {"guided": False}),
-        (3, {"gradient_accumulation": 2, "batch_size": 2}),
+        (3, {"guided": False, "gradient_accumulation": 2, "batch_size": 2}),
         (3, {"lora": {"rank": 4, "dropout": 0.1}}),  # dropout: the random numbers go on, too
     ],
     ids=str,
