@@ -130,14 +130,16 @@ def test_sharded_parameters_train_and_resume_alike(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_accelerate_reads_every_shipped_file(path: Path) -> None:
-    config = load_config_from_file(str(path))
+    config: Any = load_config_from_file(str(path))
     assert isinstance(config, ClusterConfig)
     kinds = {"multi_gpu": "MULTI_GPU", "fsdp": "FSDP"}
     assert str(getattr(config.distributed_type, "value", config.distributed_type)) == kinds.get(
         path.stem, "DEEPSPEED"
     )
     if path.stem.startswith("deepspeed"):
-        assert config.deepspeed_config["zero_stage"] == int(path.stem[-1])
+        assert config.deepspeed_config is not None and config.deepspeed_config["zero_stage"] == int(
+            path.stem[-1]
+        )
     assert f"docs/accelerate/{path.name} -m flows.cli train sft" in path.read_text()
 
 

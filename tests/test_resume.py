@@ -164,7 +164,8 @@ def test_a_checkpoint_opens_like_any_model(whole: Whole) -> None:
     model, processor = load_model(whole.out / "checkpoint-6")
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, whole.weights[name]), name
-    for name in ("processor_config.json", "tokenizer.json", "chat_template.jinja", IMAGE_FILE, VIDEO_FILE):
+    files = ("config.json", "generation_config.json", "processor_config.json", "tokenizer.json")
+    for name in (*files, "chat_template.jinja", IMAGE_FILE, VIDEO_FILE):
         assert (whole.out / "checkpoint-6" / name).read_bytes() == (whole.out / name).read_bytes(), name
     assert type(processor).__name__ == "Qwen2_5_VLProcessor"
 
