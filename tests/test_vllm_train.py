@@ -35,7 +35,8 @@ def train(tmp_path: Path) -> Path:
 
 
 def write_with_transformers(folder: Path) -> list[str]:
-    model, processor = load_model(folder)
+    loaded, processor = load_model(folder)
+    model: Any = loaded
     assert model.dtype == torch.float32
     tokenizer: Any = getattr(processor, "tokenizer")  # noqa: B009
     texts = []
