@@ -77,3 +77,36 @@ def sft(
     else:
         line = f"loss {report.loss_first:.3f} -> {report.loss_last:.3f}; model in {report.model_path}"
         open_console().print(line, markup=False, highlight=False)
+
+
+@train.command()
+@click.argument("recipe")
+@click.option("--data", type=Folder(), default=None, help="Dataset; RECIPE where it is a run.")
+@click.option("--out", type=Folder(), required=True, help="Folder for the model.")
+@click.option("--model", default=None, help="Model to start from, as --set grpo.model=MODEL.")
+@set_option
+@json_option
+def grpo(
+    recipe: str, data: Path | None, out: Path, model: str | None, assignments: tuple[str, ...], as_json: bool
+) -> None:
+    """GRPO with the visual-anchored reward. RECIPE: a shipped name, a YAML file, or a run's folder.
+
+    \b
+    Example:
+        avar train grpo runs/demo --model runs/demo/models/guided --out runs/demo-grpo --set grpo.steps=20
+    """
+    from flows.train_grpo import train_run
+
+    if data is None and not Path(recipe).is_dir():
+        raise ConfigError(f"{recipe} is not a run's folder: say which dataset with --data DIR")
+    if model is not None:
+        assignments = (*assignments, f"grpo.model={model}")
+    report = train_run(find_recipe(recipe, assignments), data or Path(recipe), local_folder(out))
+    if as_json:
+        write_json_line(report.to_dict())
+    else:
+        line = (
+            f"reward {report.reward_first:.3f} -> {report.reward_last:.3f}, accuracy "
+            f"{report.accuracy_first:.3f} -> {report.accuracy_last:.3f}; model in {report.model_path}"
+        )
+        open_console().print(line, markup=False, highlight=False)

@@ -490,6 +490,69 @@ class TrainSettings(OptimizerSettings):
     )
 
 
+class RewardSettings(Settings):
+    """r = r_accuracy + visual_weight * r_visual + format_weight * r_format (AVAR, arXiv 2603.03825).
+
+    r_visual is 0 for a wrong answer. For a right one it is the response's mean ratio of attention on the
+    image to attention on the system turn: `raw` is that number to the letter, without a bound; `bounded` is
+    ratio / (ratio + half), in [0, 1). With the defaults one outlying ratio cannot turn the advantage of
+    another right answer negative.
+    """
+
+    visual_weight: float = Field(default=0.3, ge=0, description="0.3 in the paper; 0: nothing is recorded")
+    format_weight: float = Field(default=0.1, ge=0, description="0.1 in the paper")
+    visual: Literal["bounded", "raw"] = "bounded"
+    half: float = Field(
+        default=10.0,
+        gt=0,
+        description="ratio at which the bounded form gives 0.5; 10 is where the paper's band `wide` begins",
+    )
+    all_correct: Literal["accuracy", "visual"] = Field(
+        default="accuracy",
+        description="what decides in a group of right answers alone: accuracy and format, r_visual counting "
+        "with the group's mean; or r_visual too, as in the paper",
+    )
+
+
+class GrpoSettings(OptimizerSettings):
+    """GRPO with the visual-anchored reward. `batch_size` counts completions: groups must be whole."""
+
+    learning_rate: float = Field(default=1e-6, gt=0, description="1e-6 in the paper")
+    generations: int = Field(
+        default=8, ge=2, description="completions of a prompt, its group; 8 in the paper"
+    )
+    iterations: int = Field(default=1, ge=1, description="updates on the same completions")
+    temperature: float = Field(default=1.0, gt=0, le=2, description="of the sampled completions")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_new_tokens: int = Field(default=1024, ge=1, description="tokens of a completion at most")
+    epsilon: float = Field(default=0.2, gt=0, lt=1, description="clip range of the probability ratio")
+    beta: float = Field(
+        default=0.0, ge=0, description="weight of the KL term; 0 in the paper: no second model"
+    )
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = Field(
+        default="grpo",
+        description="how token losses are averaged; `grpo`: per completion first, as published",
+    )
+    scale_rewards: Literal["none", "batch", "group"] = Field(
+        default="none",
+        description="what spread advantages are divided by; `group` blows up what differs in groups that "
+        "hardly do",
+    )
+    rewards: RewardSettings = RewardSettings()
+    vllm: str | None = Field(
+        default=None,
+        description="base URL of a `trl vllm-serve` that samples; None: the trainer samples itself",
+    )
+
+    @model_validator(mode="after")
+    def _server(self) -> GrpoSettings:
+        try:
+            _check_url(self.vllm or "http://localhost")
+        except ValueError:
+            raise ValueError(f"vllm: {self.vllm!r} is no http(s) URL without a user") from None
+        return self
+
+
 class Recipe(Settings):
     """One run: where problems come from, who teaches, what is kept, how a student is trained."""
 
@@ -515,6 +578,7 @@ class Recipe(Settings):
         default=0.15, ge=0, lt=1, description="share of accepted problems held out, decided by their id"
     )
     train: TrainSettings = TrainSettings()
+    grpo: GrpoSettings = GrpoSettings()
 
     @property
     def questions(self) -> dict[str, AskSettings]:

@@ -18,6 +18,7 @@ from accelerate.commands.config.config_args import ClusterConfig, load_config_fr
 
 from flows.recipes import load_recipe
 from flows.train import TRAINING_FILE, train_run
+from tests import grpo_in_processes
 from tests.conftest import ROOT
 from tests.ports import free_port
 from tests.test_sft import FIGURES
@@ -111,7 +112,7 @@ def test_sharded_parameters_train_and_resume_alike(tmp_path: Path) -> None:
     expected = train(student, tmp_path / "one", 4)
     settings: Any = load_config_from_file(str(CONFIGS / "fsdp.yaml"))
     environment = {name.upper(): str(value) for name, value in settings.fsdp_config.items()}
-    script = [str(ROOT / "tests" / "train_in_processes.py"), str(student), str(tmp_path / "two")]
+    script = ["-m", "tests.train_in_processes", str(student), str(tmp_path / "two")]
     launcher = ["torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}", *script]
     said = launch(launcher, tmp_path / "log", ACCELERATE_USE_FSDP="true", **environment)
     assert said.count("stopped after step 2 of 4") == 2
@@ -131,18 +132,42 @@ def test_sharded_parameters_train_and_resume_alike(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_accelerate_reads_every_shipped_file(path: Path) -> None:
     config: Any = load_config_from_file(str(path))
-    assert isinstance(config, ClusterConfig)
+    assert type(config).__name__ == ClusterConfig.__name__
     kinds = {"multi_gpu": "MULTI_GPU", "fsdp": "FSDP"}
     assert str(getattr(config.distributed_type, "value", config.distributed_type)) == kinds.get(
         path.stem, "DEEPSPEED"
     )
     if path.stem.startswith("deepspeed"):
-        assert config.deepspeed_config is not None and config.deepspeed_config["zero_stage"] == int(
-            path.stem[-1]
-        )
+        assert config.deepspeed_config["zero_stage"] == int(path.stem[-1])
     assert f"docs/accelerate/{path.name} -m flows.cli train sft" in path.read_text()
 
 
 def test_there_are_files_for_each_way_to_shard() -> None:
     names = {path.stem for path in CONFIGS.glob("*.yaml")}
     assert names == {"multi_gpu", "fsdp", "deepspeed_zero2", "deepspeed_zero3"}
+
+
+@pytest.mark.slow
+def test_a_group_may_be_shared_by_two_processes(tmp_path: Path) -> None:
+    """GRPO: four completions of a group here and four there give the rewards and the step of eight."""
+    grpo_in_processes.main(tmp_path / "one.pt", 8)
+    options = ["--multi_gpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no"]
+    options += ["--dynamo_backend=no", f"--main_process_port={free_port()}"]
+    # A module, not a file: a file's folder would be on the path, where `tests/vllm` looks like the package.
+    script = ["--module", "tests.grpo_in_processes", str(tmp_path / "two.pt"), "4"]
+    launch(["accelerate.commands.launch", *options, *script], tmp_path / "log")
+    one, two = (load(tmp_path / name) for name in ("one.pt", "two.pt"))
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert len(one["history"]) == len(two["history"]) == grpo_in_processes.STEPS
+    for alone, together in zip(one["history"], two["history"], strict=True):
+        assert alone.keys() == together.keys()
+        assert alone["read"] == 4 and alone["response_vas"] > 0
+        for name in alone.keys() - {"step_time", "epoch"}:
+            close = pytest.approx(alone[name], rel=1e-3, abs=1e-5)
+            assert together[name] == close, f"step {alone['step']:.0f}: {name}"
+    for name, weight in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], weight, rtol=1e-3, atol=1e-4)
+
+
+def load(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)

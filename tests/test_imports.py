@@ -51,7 +51,8 @@ def test_the_embedded_teacher_cannot_reach_the_generator() -> None:
 
 def test_the_method_needs_neither_trl_nor_datasets() -> None:
     names = ", ".join(
-        f"trainer.{name}" for name in ("attention", "regions", "losses", "vas", "focus", "intervene", "watch")
+        f"trainer.{name}"
+        for name in ("attention", "regions", "losses", "vas", "focus", "intervene", "watch", "rollouts")
     )
     code = f"import sys, {names}; print([m for m in ('trl', 'datasets') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
