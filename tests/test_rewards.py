@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from schemas.config import GrpoSettings, Recipe, RewardSettings, parse_recipe
 from schemas.errors import ConfigError
+from tests.conftest import ROOT
 from trainer.grpo import check_groups
 from trainer.rewards import (
     ACCURACY,
@@ -202,6 +204,13 @@ def test_defaults_are_the_papers_but_for_what_makes_them_safe() -> None:
     )
     other = Recipe.model_validate(recipe.model_dump() | {"grpo": {"steps": 5}})
     assert other.synthesis_key() == recipe.synthesis_key(), "training changes no draft"
+
+
+def test_the_published_form_on_the_page_is_a_recipe() -> None:
+    page = (ROOT / "docs" / "training.md").read_text()
+    block = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
+    grpo = parse_recipe({"name": "r", "source": {"kind": "scenes"}} | block, where="page").grpo
+    assert (grpo.scale_rewards, grpo.rewards.visual, grpo.rewards.all_correct) == ("group", "raw", "visual")
 
 
 @pytest.mark.parametrize(
