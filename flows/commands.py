@@ -60,7 +60,7 @@ report_option = click.option(
     "or a list with commas.",
 )
 resume_option = click.option(
-    "--resume", is_flag=True, help="Go on from the latest checkpoint in --out (train.save_every keeps them)."
+    "--resume", is_flag=True, help="Go on from the latest checkpoint in --out (save_every keeps them)."
 )
 
 

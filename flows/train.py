@@ -71,8 +71,7 @@ def train_run(
     run = describe_sft(recipe.train, rows, held_out, seed=recipe.seed, guided=guided)
     check_start(recipe.train, run, out, options)
     model, processor = open_model(recipe, rows)
-    kept = "with a checkpoint" if recipe.train.save_every else "keeping nothing (train.save_every=0)"
-    with stop_after_step(kept) as stop:
+    with stop_after_step(what_is_kept(recipe.train, "train")) as stop:
         options = replace(options, stop=stop)
         return _train(recipe, rows, held_out, model, processor, out, "train", guided=guided, options=options)
 
@@ -239,11 +238,21 @@ def _train(
     return report
 
 
+def what_is_kept(settings: OptimizerSettings, block: str) -> str:
+    """Of a training that is stopped, in words; `block`: where in the recipe its settings are."""
+    return "with a checkpoint" if settings.save_every else f"keeping nothing ({block}.save_every=0)"
+
+
 @contextmanager
-def train_progress(title: str, steps: int) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
+def train_progress(
+    title: str, steps: int, figure: str = "loss"
+) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
     """What hears of each step shows it on standard error, where warnings are lines as well.
 
     Steps before a checkpoint count as done earlier. Only the main process of several shows anything.
+
+    Args:
+        figure: the name of what is shown of a step.
     """
     if not is_main_process():
         yield lambda number, total, metrics: None
@@ -256,8 +265,8 @@ def train_progress(title: str, steps: int) -> Iterator[Callable[[int, int, Mappi
             if number > last + 1:
                 reporter.advance(number - last - 1, earlier=True)
             last = number
-            loss = metrics.get("loss")
-            reporter.advance(1, f"loss {loss:.3f}" if loss is not None else "")
+            value = metrics.get(figure)
+            reporter.advance(1, f"{figure} {value:.3f}" if value is not None else "")
 
         yield heard
 

@@ -82,14 +82,25 @@ def sft(
 @train.command()
 @click.argument("recipe")
 @click.option("--data", type=Folder(), default=None, help="Dataset; RECIPE where it is a run.")
-@click.option("--out", type=Folder(), required=True, help="Folder for the model.")
+@click.option("--out", type=Folder(), required=True, help="Folder for the model and its checkpoints.")
 @click.option("--model", default=None, help="Model to start from, as --set grpo.model=MODEL.")
+@resume_option
+@report_option
 @set_option
 @json_option
 def grpo(
-    recipe: str, data: Path | None, out: Path, model: str | None, assignments: tuple[str, ...], as_json: bool
+    recipe: str,
+    data: Path | None,
+    out: Path,
+    model: str | None,
+    resume: bool,
+    report_to: tuple[str, ...],
+    assignments: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """GRPO with the visual-anchored reward. RECIPE: a shipped name, a YAML file, or a run's folder.
+
+    Ctrl-C once ends it after the step, with a checkpoint where grpo.save_every is set; twice at once.
 
     \b
     Example:
@@ -101,7 +112,15 @@ def grpo(
         raise ConfigError(f"{recipe} is not a run's folder: say which dataset with --data DIR")
     if model is not None:
         assignments = (*assignments, f"grpo.model={model}")
-    report = train_run(find_recipe(recipe, assignments), data or Path(recipe), local_folder(out))
+    report = train_run(
+        find_recipe(recipe, assignments),
+        data or Path(recipe),
+        local_folder(out),
+        resume=resume,
+        report_to=split_names(report_to),
+    )
+    if not is_main_process():
+        return
     if as_json:
         write_json_line(report.to_dict())
     else:

@@ -351,8 +351,7 @@ def test_a_model_that_cannot_be_recorded_is_refused_with_the_mend(tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"lora": {}}, "grpo.lora"),
-        ({"save_every": 2}, "grpo.save_every"),
+        ({"save_every": 3, "iterations": 2}, "grpo.save_every: 3 .*multiple of grpo.iterations=2"),
         ({"beta": 0.1}, "grpo.beta"),
         ({"batch_size": 5}, "no whole groups"),
         ({"vllm": "http://127.0.0.1:9"}, "grpo.vllm.*vllm 0.22 to 0.31"),

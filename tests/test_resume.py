@@ -14,13 +14,16 @@ import pytest
 import torch
 from transformers import Trainer
 
+from schemas.config import GrpoSettings
 from schemas.errors import CheckpointError, InterruptedRunError
 from tests.test_sft import settings_with
 from tests.tiny import make_dataset, make_row, new_student
 from trainer.arguments import RunOptions
 from trainer.checkpointing import CheckpointingTrainer
 from trainer.checkpoints import IMAGE_FILE, VIDEO_FILE, load_model
+from trainer.grpo import GrpoReport, train_grpo
 from trainer.resuming import STATE_FILE, describe_run, latest_checkpoint
+from trainer.rewards import AccuracyReward
 from trainer.sft import SftReport, train_sft
 
 STEPS = 6  # epochs of four steps: a checkpoint lies within one, another at its end
@@ -253,3 +256,55 @@ def test_nothing_is_kept_unless_it_is_asked_for(tmp_path: Path) -> None:
     ):
         train(tmp_path / "out", stop_after=1, save_every=0, watch_every=0, diagnostics_every=0)
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+# ------------------------------------------------------------------------------------------------ GRPO
+
+TIMES = {"step_time"}
+
+
+def train_policy(
+    out: Path, *, resume: bool = False, stop: bool = False, **changes: Any
+) -> tuple[Any, GrpoReport]:
+    """A new student after four steps of GRPO that samples itself; `stop` asks for an end at once."""
+    model, processor = new_student()
+    given = {"steps": 4, "batch_size": 4, "generations": 4, "max_new_tokens": 6, "learning_rate": 1e-3}
+    settings = GrpoSettings.model_validate(given | {"save_every": 2} | changes)
+    options = RunOptions(resume=resume, stop=lambda: stop)
+    report = train_grpo(model, processor, make_dataset(6), settings, seed=3, out_dir=out, options=options)
+    return model, report
+
+
+@pytest.mark.parametrize(
+    ("changes", "stopped"),
+    [
+        ({}, 1),
+        ({"iterations": 2}, 2),  # two updates on the same completions stay together
+        ({"lora": {"rank": 4}, "beta": 0.1}, 1),
+    ],
+    ids=str,
+)
+def test_a_stopped_grpo_ends_as_a_whole_one(
+    tmp_path: Path, changes: dict[str, Any], stopped: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_chance(self: Any, completions: Any, **columns: Any) -> list[float]:
+        """What a random student says is right half of the time, so that there is something to learn."""
+        return [float(sum(map(ord, completion[0]["content"])) % 2) for completion in completions]
+
+    monkeypatch.setattr(AccuracyReward, "__call__", by_chance)
+    whole, expected = train_policy(tmp_path / "whole", **changes)
+    with pytest.raises(InterruptedRunError, match=f"stopped after step {stopped} of 4; .*-{stopped} is kept"):
+        train_policy(tmp_path / "out", stop=True, **changes)
+    model, report = train_policy(tmp_path / "out", resume=True, **changes)
+    assert [entry["step"] for entry in report.history] == [1, 2, 3, 4]
+    for found, entry in zip(report.history, expected.history, strict=True):
+        assert found.keys() == entry.keys() and "loss_lm" not in found
+        for name in entry.keys() - TIMES:
+            assert found[name] == pytest.approx(entry[name], rel=1e-4, abs=1e-6), name
+    start = new_student()[0].state_dict()
+    assert any(not torch.equal(start[name], value) for name, value in whole.state_dict().items())
+    saved = load_model(tmp_path / "out")[0].state_dict()
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], weight, rtol=1e-5, atol=1e-7, msg=name)
+        assert torch.equal(saved[name], model.state_dict()[name]), name
+    assert (tmp_path / "out" / "adapter").is_dir() == ("lora" in changes)

@@ -74,14 +74,16 @@ class StopWhenAsked(TrainerCallback):
         step: the step it was ended after, None while it was not.
     """
 
-    def __init__(self, trainer: Trainer, asked: Callable[[], bool]) -> None:
-        self.trainer, self.asked = trainer, asked
+    def __init__(self, trainer: Trainer, asked: Callable[[], bool], every: int = 1) -> None:
+        """`every`: steps that belong together; it never ends between two of them."""
+        self.trainer, self.asked, self.every = trainer, asked, every
         self.step: int | None = None
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **keywords: Any
     ) -> None:
-        if state.global_step < state.max_steps and self._anybody():
+        whole = state.global_step % self.every == 0
+        if whole and state.global_step < state.max_steps and self._anybody():
             self.step = state.global_step
             control.should_training_stop = True
             control.should_save = args.save_strategy == SaveStrategy.STEPS
@@ -141,13 +143,14 @@ def run_trainer(
     checkpoint: Checkpoint | None = None,
     parts: Mapping[str, Lasting] | None = None,
     stop: Callable[[], bool] | None = None,
+    stop_every: int = 1,
 ) -> None:
     """Train to the last step, from a checkpoint where one is given. Every process must call it.
 
     Args:
         run: which training this is (`resuming.describe_run`).
         parts: what is kept in checkpoints beside the weights, by name.
-        stop: asked after every step.
+        stop: asked after every step, or after every `stop_every`-th where those belong together.
     Raises: InterruptedRunError: `stop` said so; the message says how to go on.
         CheckpointError: the checkpoint's weights cannot be loaded.
     """
@@ -157,7 +160,7 @@ def run_trainer(
         for name, part in parts.items():
             if name in checkpoint.parts:
                 part.restore(checkpoint.parts[name])
-    stopper = StopWhenAsked(trainer, stop or (lambda: False))
+    stopper = StopWhenAsked(trainer, stop or (lambda: False), stop_every)
     trainer.add_callback(stopper)
     # The last one, so that the others have done with a step before it is kept; the first to begin.
     trainer.add_callback(RunRecord(run, parts, lambda: trainer._total_train_tokens))
@@ -170,7 +173,7 @@ def run_trainer(
 def _farewell(trainer: Trainer, step: int) -> str:
     where = f"stopped after step {step} of {trainer.state.max_steps}"
     if trainer.args.save_strategy != SaveStrategy.STEPS:
-        return f"{where}; nothing is kept: with train.save_every=N there are checkpoints to go on from"
+        return f"{where}; nothing is kept: save_every=N in the recipe keeps checkpoints to go on from"
     path = Path(str(trainer.args.output_dir)) / f"checkpoint-{step}"
     return f"{where}; {path} is kept: the same command with --resume goes on from it"
 
@@ -182,7 +185,6 @@ def step_history(state: TrainerState) -> list[dict[str, float]]:
         if "loss" not in entry:  # the closing summary, and measurements before the first step
             continue
         figures = {name: float(value) for name, value in entry.items() if isinstance(value, int | float)}
-        figures.setdefault("loss_lm", figures["loss"])
         found.append({"step": figures.pop("step"), **figures})
     return found
 

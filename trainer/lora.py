@@ -67,6 +67,13 @@ def add_adapters(model: PreTrainedModel, settings: LoraSettings, seed: int) -> P
     return wrapped
 
 
+def finish_adapters(trainer: Trainer, wrapped: PeftModel, model: PreTrainedModel, folder: str | Path) -> None:
+    """Save the adapters by themselves and merge them. Every process must call it; the main one writes."""
+    if trainer.is_world_process_zero():
+        save_adapter(wrapped, folder)
+    merge_adapters(wrapped, model)
+
+
 def merge_adapters(wrapped: PeftModel, model: PreTrainedModel) -> None:
     """Add the adapters to the weights of `model`, which is then as it was before `add_adapters`."""
     wrapped.merge_and_unload()

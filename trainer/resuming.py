@@ -110,7 +110,7 @@ def latest_checkpoint(folder: str | Path) -> Checkpoint:
         cut_off.append(path)
     raise CheckpointError(
         f"{folder}: no {'whole ' if cut_off else ''}checkpoint to go on from: train without --resume into an "
-        "empty --out; train.save_every=N keeps a checkpoint every N steps"
+        "empty --out; save_every=N in the recipe keeps a checkpoint every N steps"
     )
 
 

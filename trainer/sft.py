@@ -30,7 +30,7 @@ from trainer.checkpointing import run_trainer, save_trained, step_history
 from trainer.data import sft_dataset
 from trainer.diagnostics import refuse_sharded
 from trainer.guided import ControlSFTTrainer, GuidedSFTTrainer
-from trainer.lora import add_adapters, merge_adapters, refuse_adapters, save_adapter
+from trainer.lora import add_adapters, finish_adapters, refuse_adapters
 from trainer.resuming import describe_run, find_checkpoint, fingerprint
 from trainer.vas import VasReport, measure_vas
 from trainer.watch import GainWatch, WatchPoint
@@ -124,17 +124,15 @@ def train_sft(
             trainer.remove_callback(PrinterCallback)
             watch = _add_watch(trainer, settings, held_out)
             if progress is not None:
-                trainer.add_callback(_StepLog(settings.steps, progress))
+                trainer.add_callback(StepProgress(settings.steps, progress))
             parts = {"watch": watch} if watch else {}
             run_trainer(trainer, run=run, checkpoint=checkpoint, parts=parts, stop=options.stop)
         finally:
             _restore_forward(model, forward)
     if settings.lora:
-        if trainer.is_world_process_zero():
-            save_adapter(wrapped, out_dir)
-        merge_adapters(wrapped, model)
+        finish_adapters(trainer, wrapped, model, out_dir)
     save_trained(trainer, model.eval(), processor, out_dir)
-    history = step_history(trainer.state)
+    history = [{"loss_lm": step["loss"]} | step for step in step_history(trainer.state)]
     return SftReport(
         guided=guided,
         steps=int(trainer.state.global_step),
@@ -222,7 +220,7 @@ def _arguments(
     )
 
 
-class _StepLog(TrainerCallback):
+class StepProgress(TrainerCallback):
     """Passes on what the trainer logs at each step."""
 
     def __init__(self, steps: int, progress: Progress) -> None:
