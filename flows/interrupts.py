@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from flows.commands import is_main_process
 from flows.orchestra import runs_by_command
 
 _ONE_PRESS_S = 2.0  # a launcher passes on a signal that its processes have had from the terminal already
@@ -78,7 +79,8 @@ def stop_after_step(kept: str) -> Iterator[Callable[[], bool]]:
         if heard_at is None:
             heard_at = now
             line = f"avar: stopping after this step, {kept}; Ctrl-C again stops at once\n"
-            os.write(sys.stderr.fileno(), line.encode())  # `print` may be what was interrupted
+            if is_main_process():
+                os.write(sys.stderr.fileno(), line.encode())  # `print` may be what was interrupted
         elif not launched or now - heard_at > _ONE_PRESS_S:
             raise KeyboardInterrupt
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from tests.test_sft import settings_with, trained
 from tests.tiny import make_dataset, make_row, new_student
 from trainer.attention import bare_model, prepared, record
 from trainer.checkpoints import load_model
-from trainer.lora import ADAPTER_FOLDER, add_adapters, merge_adapters, require_peft
+from trainer.lora import ADAPTER_FOLDER, add_adapters, merge_adapters, refuse_adapters, require_peft
 from trainer.messages import encode, to_messages
 from trainer.regions import find_regions
 from trainer.sft import GuidedSFTTrainer, _arguments, sft_dataset
@@ -135,9 +137,9 @@ def test_the_decoder_of_other_families_is_found(family: Callable[[], Family]) ->
 @pytest.mark.parametrize(
     ("targets", "words"),
     [
-        (["nope"], "train.lora.targets: Target modules"),
-        (["q_proj", "lm_head"], "train.lora.targets: lm_head is the embedding or the language-model head"),
-        (["embed_tokens"], "train.lora.targets: embed_tokens is the embedding"),
+        (["nope"], "lora.targets: Target modules"),
+        (["q_proj", "lm_head"], "lora.targets: lm_head is the embedding or the language-model head"),
+        (["embed_tokens"], "lora.targets: embed_tokens is the embedding"),
     ],
 )
 def test_targets_that_do_not_fit_are_one_line(targets: list[str], words: str) -> None:
@@ -164,3 +166,14 @@ def test_adapters_come_from_the_recipe() -> None:
     given = TrainSettings.model_validate({"lora": {"rank": 8, "targets": ["q_proj"]}})
     assert given.lora == LoraSettings(rank=8, targets=("q_proj",))
     assert TrainSettings().lora is None
+
+
+@pytest.mark.parametrize(("kind", "sharded"), [("FSDP", True), ("DEEPSPEED", True), ("MULTI_GPU", False)])
+def test_sharded_weights_take_no_adapters(kind: str, sharded: bool) -> None:
+    trainer: Any = SimpleNamespace(
+        accelerator=SimpleNamespace(distributed_type=SimpleNamespace(value=kind)),
+        is_fsdp_enabled=kind == "FSDP",
+        is_deepspeed_enabled=kind == "DEEPSPEED",
+    )
+    with pytest.raises(ConfigError, match=f"lora.*{kind} shards them") if sharded else nullcontext():
+        refuse_adapters(trainer)

@@ -30,7 +30,7 @@ def require_peft() -> None:
         import peft  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            "train.lora needs peft, which is not installed: pip install 'avar[lora]', or leave train.lora out"
+            "lora needs peft, which is not installed: pip install 'avar[lora]', or train without lora"
         ) from error
 
 
@@ -63,7 +63,7 @@ def add_adapters(model: PreTrainedModel, settings: LoraSettings, seed: int) -> P
             wrapped: Any = get_peft_model(model, config)
         except ValueError as error:  # no such modules
             line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ConfigError(f"train.lora.targets: {line}") from error
+            raise ConfigError(f"lora.targets: {line}") from error
     return wrapped
 
 
@@ -99,7 +99,7 @@ def refuse_adapters(trainer: Trainer) -> None:
     kind = trainer.accelerator.distributed_type.value
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise ConfigError(
-            f"train.lora: adapters are merged into whole weights, and {kind} shards them: launch several "
+            f"lora: adapters are merged into whole weights, and {kind} shards them: launch several "
             "processes without sharding (multi_gpu.yaml), or train all weights"
         )
 
@@ -111,7 +111,7 @@ def _decoder_layers(model: PreTrainedModel) -> str:
     if not prefix or decoder is None:
         raise ConfigError(
             f"{type(model).__name__}: its text decoder cannot be told from the rest: name the modules in "
-            "train.lora.targets"
+            "lora.targets"
         )
     linear = {
         name.rpartition(".")[2] for name, module in decoder.named_modules() if isinstance(module, nn.Linear)
@@ -131,6 +131,6 @@ def _refuse_outer_layers(model: PreTrainedModel, targets: str | list[str]) -> No
     for target in targets:
         if any(name == target or name.endswith(f".{target}") for name in outer):
             raise ConfigError(
-                f"train.lora.targets: {target} is the embedding or the language-model head, which take no "
+                f"lora.targets: {target} is the embedding or the language-model head, which take no "
                 "adapter here: leave it out"
             )
