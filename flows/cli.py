@@ -13,6 +13,7 @@ import click
 from flows.commands import (
     Folder,
     find_recipe,
+    is_main_process,
     json_option,
     local_folder,
     open_console,
@@ -23,7 +24,7 @@ from flows.commands import (
 from flows.eval_commands import eval_command
 from flows.teacher_commands import teacher
 from flows.train_commands import train
-from schemas.errors import AvarError
+from schemas.errors import AvarError, InterruptedRunError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +51,8 @@ def main() -> None:
     except AvarError as error:
         from flows.text import sanitize
 
-        print(f"avar: {sanitize(str(error))}", file=sys.stderr)
+        if is_main_process() or not isinstance(error, InterruptedRunError):  # all processes stop alike
+            print(f"avar: {sanitize(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         print("avar: stopped", file=sys.stderr)

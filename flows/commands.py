@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,6 +49,29 @@ set_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON object, last, on standard output."
 )
+
+
+report_option = click.option(
+    "--report-to",
+    "report_to",
+    multiple=True,
+    metavar="NAME",
+    help="Where figures go, as in transformers: tensorboard, wandb, mlflow, trackio, all, none; repeatable, "
+    "or a list with commas.",
+)
+resume_option = click.option(
+    "--resume", is_flag=True, help="Go on from the latest checkpoint in --out (save_every keeps them)."
+)
+
+
+def split_names(given: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of an option that is repeatable and takes lists with commas."""
+    return tuple(name.strip() for part in given for name in part.split(",") if name.strip())
+
+
+def is_main_process() -> bool:
+    """False in the further processes of `accelerate launch`, which write and print nothing."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def find_recipe(name: str, assignments: tuple[str, ...]) -> Recipe:

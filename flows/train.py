@@ -8,21 +8,24 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.commands import is_main_process
+from flows.interrupts import stop_after_step
 from flows.progress import step
 from flows.text import sanitize
-from schemas.config import Recipe
+from schemas.config import OptimizerSettings, Recipe
 from schemas.errors import ConfigError, ShardError
 from schemas.shards import load_dataset_dict, write_json
 
 if TYPE_CHECKING:
     import datasets
 
+    from trainer.arguments import RunOptions
     from trainer.sft import SftReport
     from trainer.vas import VasReport
 
@@ -41,16 +44,54 @@ class Comparison:
     control: VasReport | None
 
 
-def train_run(recipe: Recipe, data: Path, out: Path, *, guided: bool = True) -> SftReport:
+def train_run(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    *,
+    guided: bool = True,
+    resume: bool = False,
+    report_to: tuple[str, ...] = (),
+) -> SftReport:
     """SFT of the recipe's model on the train split at `data`; the model is saved in `out`.
 
-    Raises: ShardError: no dataset. ConfigError: no such model, or `out` is taken.
+    Args:
+        resume: go on from the latest checkpoint in `out`.
+        report_to: what hears the figures, by transformers' names.
+    Raises: ShardError: no dataset. ConfigError: no such model, `out` is taken, or something is not installed.
+        CheckpointError: nothing to go on from. InterruptedRunError: stopped by a person.
     """
     rows = load_rows(data, "train")
-    require_empty(out, "model")
     held_out = load_dataset_dict(data)["validation"]
+    if not resume:
+        require_empty(out, "model", or_resume=True)
+    from trainer.sft import RunOptions, describe_sft
+
+    options = RunOptions(resume=resume, report_to=report_to)
+    run = describe_sft(recipe.train, rows, held_out, seed=recipe.seed, guided=guided)
+    check_start(recipe.train, run, out, options)
     model, processor = open_model(recipe, rows)
-    return _train(recipe, rows, held_out, model, processor, out, "train", guided=guided)
+    with stop_after_step(what_is_kept(recipe.train, "train")) as stop:
+        options = replace(options, stop=stop)
+        return _train(recipe, rows, held_out, model, processor, out, "train", guided=guided, options=options)
+
+
+def check_start(settings: OptimizerSettings, run: Mapping[str, Any], out: Path, options: RunOptions) -> None:
+    """What would fail a training later is refused before its model is loaded, which may take minutes.
+
+    Args:
+        run: which training it is (`trainer.resuming.describe_run`).
+    Raises: ConfigError: a package that is not installed. CheckpointError: nothing to go on from.
+    """
+    from trainer.arguments import find_reporters
+    from trainer.lora import require_peft
+    from trainer.resuming import find_checkpoint
+
+    find_reporters(options.report_to)
+    if settings.lora:
+        require_peft()
+    if options.resume:
+        find_checkpoint(out, run)
 
 
 def compare(recipe: Recipe, data: Path, out: Path) -> Comparison:
@@ -173,17 +214,12 @@ def _train(
     title: str,
     *,
     guided: bool,
+    options: RunOptions | None = None,
 ) -> SftReport:
     """One training; what it warns of is a line on standard error at once."""
-    from trainer import watch
     from trainer.sft import train_sft
 
-    with step(title, recipe.train.steps, unit="steps") as reporter, _said_on_stderr(watch.LOG, title):
-
-        def heard(number: int, total: int, metrics: Mapping[str, float]) -> None:
-            loss = metrics.get("loss")
-            reporter.advance(1, f"loss {loss:.3f}" if loss is not None else "")
-
+    with train_progress(title, recipe.train.steps) as heard:
         report = train_sft(
             model,
             processor,
@@ -194,10 +230,45 @@ def _train(
             guided=guided,
             held_out=held_out,
             progress=heard,
+            options=options,
         )
     settings = {"recipe": recipe.name, "seed": recipe.seed, "train": recipe.train.model_dump(mode="json")}
-    write_json(out / TRAINING_FILE, settings | report.to_dict())
+    if is_main_process():
+        write_json(out / TRAINING_FILE, settings | report.to_dict())
     return report
+
+
+def what_is_kept(settings: OptimizerSettings, block: str) -> str:
+    """Of a training that is stopped, in words; `block`: where in the recipe its settings are."""
+    return "with a checkpoint" if settings.save_every else f"keeping nothing ({block}.save_every=0)"
+
+
+@contextmanager
+def train_progress(
+    title: str, steps: int, figure: str = "loss"
+) -> Iterator[Callable[[int, int, Mapping[str, float]], None]]:
+    """What hears of each step shows it on standard error, where warnings are lines as well.
+
+    Steps before a checkpoint count as done earlier. Only the main process of several shows anything.
+
+    Args:
+        figure: the name of what is shown of a step.
+    """
+    if not is_main_process():
+        yield lambda number, total, metrics: None
+        return
+    with step(title, steps, unit="steps") as reporter, _said_on_stderr(logging.getLogger("trainer"), title):
+        last = 0
+
+        def heard(number: int, total: int, metrics: Mapping[str, float]) -> None:
+            nonlocal last
+            if number > last + 1:
+                reporter.advance(number - last - 1, earlier=True)
+            last = number
+            value = metrics.get(figure)
+            reporter.advance(1, f"{figure} {value:.3f}" if value is not None else "")
+
+        yield heard
 
 
 @contextmanager
@@ -218,7 +289,8 @@ def _said_on_stderr(logger: logging.Logger, title: str) -> Iterator[None]:
         logger.propagate = propagated
 
 
-def require_empty(out: Path, what: str) -> None:
+def require_empty(out: Path, what: str, *, or_resume: bool = False) -> None:
     """Raises: ConfigError: there is something at `out` already, where `what` is to go."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out}: not empty; choose another --out for the {what}")
+        resume = "; --resume goes on from its latest checkpoint" if or_resume else ""
+        raise ConfigError(f"{out}: not empty; choose another --out for the {what}{resume}")

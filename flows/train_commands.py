@@ -9,10 +9,14 @@ import click
 from flows.commands import (
     Folder,
     find_recipe,
+    is_main_process,
     json_option,
     local_folder,
     open_console,
+    report_option,
+    resume_option,
     set_option,
+    split_names,
     write_json_line,
 )
 from schemas.errors import ConfigError
@@ -26,26 +30,48 @@ def train() -> None:
 @train.command()
 @click.argument("recipe")
 @click.option("--data", type=Folder(), default=None, help="Dataset; RECIPE where it is a run.")
-@click.option("--out", type=Folder(), required=True, help="Folder for the model.")
+@click.option("--out", type=Folder(), required=True, help="Folder for the model and its checkpoints.")
 @click.option("--guided/--plain", default=True, show_default=True, help="With or without the guided loss.")
+@resume_option
+@report_option
 @set_option
 @json_option
 def sft(
-    recipe: str, data: Path | None, out: Path, guided: bool, assignments: tuple[str, ...], as_json: bool
+    recipe: str,
+    data: Path | None,
+    out: Path,
+    guided: bool,
+    resume: bool,
+    report_to: tuple[str, ...],
+    assignments: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """SFT with the attention-guided loss. RECIPE: a shipped name, a YAML file, or a run's folder.
 
+    Ctrl-C once ends it after the step, with a checkpoint where train.save_every is set; twice at once.
+
     \b
     Example:
-        avar train sft runs/demo --out runs/demo-model --set train.steps=100
+        avar train sft runs/demo --out runs/model --set train.steps=100 --set train.save_every=20
+        avar train sft runs/demo --out runs/model --set train.steps=100 --set train.save_every=20 --resume
+        avar train sft runs/demo --out runs/lora --set train.lora.rank=16 --report-to tensorboard
+        accelerate launch --config_file docs/accelerate/multi_gpu.yaml -m flows.cli \\
+            train sft runs/mine --out runs/model --set train.model=Qwen/Qwen2.5-VL-7B-Instruct
     """
     from flows.train import train_run
 
     if data is None and not Path(recipe).is_dir():
         raise ConfigError(f"{recipe} is not a run's folder: say which dataset with --data DIR")
     report = train_run(
-        find_recipe(recipe, assignments), data or Path(recipe), local_folder(out), guided=guided
+        find_recipe(recipe, assignments),
+        data or Path(recipe),
+        local_folder(out),
+        guided=guided,
+        resume=resume,
+        report_to=split_names(report_to),
     )
+    if not is_main_process():
+        return
     if as_json:
         write_json_line(report.to_dict())
     else:
@@ -56,14 +82,25 @@ def sft(
 @train.command()
 @click.argument("recipe")
 @click.option("--data", type=Folder(), default=None, help="Dataset; RECIPE where it is a run.")
-@click.option("--out", type=Folder(), required=True, help="Folder for the model.")
+@click.option("--out", type=Folder(), required=True, help="Folder for the model and its checkpoints.")
 @click.option("--model", default=None, help="Model to start from, as --set grpo.model=MODEL.")
+@resume_option
+@report_option
 @set_option
 @json_option
 def grpo(
-    recipe: str, data: Path | None, out: Path, model: str | None, assignments: tuple[str, ...], as_json: bool
+    recipe: str,
+    data: Path | None,
+    out: Path,
+    model: str | None,
+    resume: bool,
+    report_to: tuple[str, ...],
+    assignments: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """GRPO with the visual-anchored reward. RECIPE: a shipped name, a YAML file, or a run's folder.
+
+    Ctrl-C once ends it after the step, with a checkpoint where grpo.save_every is set; twice at once.
 
     \b
     Example:
@@ -75,7 +112,15 @@ def grpo(
         raise ConfigError(f"{recipe} is not a run's folder: say which dataset with --data DIR")
     if model is not None:
         assignments = (*assignments, f"grpo.model={model}")
-    report = train_run(find_recipe(recipe, assignments), data or Path(recipe), local_folder(out))
+    report = train_run(
+        find_recipe(recipe, assignments),
+        data or Path(recipe),
+        local_folder(out),
+        resume=resume,
+        report_to=split_names(report_to),
+    )
+    if not is_main_process():
+        return
     if as_json:
         write_json_line(report.to_dict())
     else:

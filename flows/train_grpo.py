@@ -5,12 +5,21 @@ Torch, transformers and trl are imported when a function runs, never with this m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.progress import step
-from flows.train import TRAINING_FILE, load_rows, open_model, require_empty
+from flows.commands import is_main_process
+from flows.interrupts import stop_after_step
+from flows.train import (
+    TRAINING_FILE,
+    check_start,
+    load_rows,
+    open_model,
+    require_empty,
+    train_progress,
+    what_is_kept,
+)
 from schemas.config import Recipe
 from schemas.shards import write_json
 
@@ -20,28 +29,43 @@ if TYPE_CHECKING:
     from trainer.grpo import GrpoReport
 
 
-def train_run(recipe: Recipe, data: Path, out: Path) -> GrpoReport:
+def train_run(
+    recipe: Recipe, data: Path, out: Path, *, resume: bool = False, report_to: tuple[str, ...] = ()
+) -> GrpoReport:
     """GRPO of `recipe.grpo.model` on the train split at `data`; the model is saved in `out`.
 
-    Raises: ShardError: no dataset. ConfigError: no such model, groups that are not whole, or `out` is taken.
+    Args:
+        resume: go on from the latest checkpoint in `out`.
+        report_to: what hears the figures, by transformers' names.
+    Raises: ShardError: no dataset. ConfigError: no such model, groups that are not whole, `out` is taken, or
+        something is not installed. CheckpointError: nothing to go on from. InterruptedRunError: stopped.
     """
-    from trainer.grpo import check_groups, train_grpo
-
     rows = load_rows(data, "train")
-    require_empty(out, "model")
+    if not resume:
+        require_empty(out, "model", or_resume=True)
+    from trainer.grpo import RunOptions, check_groups, describe_grpo, train_grpo
+
     check_groups(recipe.grpo, len(rows))
+    options = RunOptions(resume=resume, report_to=report_to)
+    check_start(recipe.grpo, describe_grpo(recipe.grpo, rows, seed=recipe.seed), out, options)
     model, processor = open_policy(recipe, rows)
-    with step("train", recipe.grpo.steps, unit="steps") as reporter:
-
-        def heard(number: int, total: int, metrics: Mapping[str, float]) -> None:
-            reward = metrics.get("reward")
-            reporter.advance(1, f"reward {reward:.3f}" if reward is not None else "")
-
+    with (
+        stop_after_step(what_is_kept(recipe.grpo, "grpo")) as stop,
+        train_progress("train", recipe.grpo.steps, "reward") as heard,
+    ):
         report = train_grpo(
-            model, processor, rows, recipe.grpo, seed=recipe.seed, out_dir=out, progress=heard
+            model,
+            processor,
+            rows,
+            recipe.grpo,
+            seed=recipe.seed,
+            out_dir=out,
+            progress=heard,
+            options=replace(options, stop=stop),
         )
     settings = {"recipe": recipe.name, "seed": recipe.seed, "grpo": recipe.grpo.model_dump(mode="json")}
-    write_json(out / TRAINING_FILE, settings | report.to_dict())
+    if is_main_process():
+        write_json(out / TRAINING_FILE, settings | report.to_dict())
     return report
 
 

@@ -50,6 +50,10 @@ class AttentionError(AvarError):
     """A model's attention cannot be recorded exactly, and why."""
 
 
+class CheckpointError(AvarError):
+    """No checkpoint to go on from, one that is not whole, or one of another training."""
+
+
 class FlowError(AvarError):
     """The orchestration around the work failed: a server did not start, a flow was cancelled."""
 

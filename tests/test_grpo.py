@@ -24,7 +24,7 @@ from schemas.records import sample_features
 from tests.tiny import SETTINGS, make_dataset, make_row, new_student, texts
 from trainer import anchored, grpo
 from trainer.attention import is_prepared
-from trainer.grpo import VisualGRPOTrainer, _arguments, grpo_dataset, train_grpo
+from trainer.grpo import RunOptions, VisualGRPOTrainer, _arguments, grpo_dataset, train_grpo
 from trainer.messages import encode, to_messages
 from trainer.rollouts import Reading
 from trainer.sft import train_sft
@@ -351,8 +351,7 @@ def test_a_model_that_cannot_be_recorded_is_refused_with_the_mend(tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"lora": {}}, "grpo.lora"),
-        ({"save_every": 2}, "grpo.save_every"),
+        ({"save_every": 3, "iterations": 2}, "grpo.save_every: 3 .*multiple of grpo.iterations=2"),
         ({"beta": 0.1}, "grpo.beta"),
         ({"batch_size": 5}, "no whole groups"),
         ({"vllm": "http://127.0.0.1:9"}, "grpo.vllm.*vllm 0.22 to 0.31"),
@@ -445,6 +444,8 @@ def test_weights_and_clips_reach_trl(tmp_path: Path) -> None:
     assert (arguments.epsilon, arguments.num_iterations, arguments.num_generations) == (0.1, 3, 8)
     assert (arguments.scale_rewards, arguments.loss_type, arguments.beta) == ("batch", "dapo", 0.0)
     assert (arguments.max_completion_length, arguments.seed, arguments.use_vllm) == (32, 7, False)
+    told = _arguments(settings, 7, tmp_path, RunOptions(report_to=("tensorboard",)))
+    assert (told.report_to, arguments.report_to) == (["tensorboard"], [])
     plain = _arguments(settings_with(), 7, tmp_path)
     assert (plain.scale_rewards, plain.loss_type, plain.epsilon) == ("none", "grpo", 0.2)
 

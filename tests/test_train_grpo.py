@@ -52,6 +52,10 @@ def test_the_command_trains_a_saved_model_and_says_how(data: Path, tmp_path: Pat
         (["--set", "grpo.gradient_accumulation=8"], "4 rows for 8 prompts a step"),
         (["--set", "grpo.generatons=4"], "did you mean `generations`"),
         (["--model", "/no/such/model"], "cannot be loaded"),
+        (["--model", "/no/such/model", "--resume"], "no checkpoint to go on from"),
+        (["--model", "/no/such/model", "--report-to", "none,tensorbord"], "--report-to none: stands alone"),
+        (["--model", "/no/such/model", "--report-to", "tensorbord"], "unknown; transformers knows"),
+        (["--set", "grpo.lora={targets: [nope]}"], "lora.targets: Target modules"),
     ],
 )
 def test_a_mistake_is_one_line_with_the_mend(

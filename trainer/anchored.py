@@ -16,7 +16,8 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from schemas.config import RewardSettings
 from schemas.errors import AttentionError, ConfigError
-from trainer.attention import full_attention_layers, prepared
+from trainer.attention import bare_model, full_attention_layers, prepared
+from trainer.checkpointing import CheckpointingTrainer
 from trainer.diagnostics import Figures, refuse_sharded
 from trainer.messages import Conversation, iterate_parts
 from trainer.rewards import ACCURACY, AccuracyReward, deciding_rewards, reward_functions
@@ -26,7 +27,7 @@ VISUAL_RATIO = "visual_ratio"  # the column that the trainer adds for `VisualRew
 _SAME = 1e-6  # rewards of a group that differ by less teach nothing
 
 
-class VisualGRPOTrainer(GRPOTrainer):
+class VisualGRPOTrainer(CheckpointingTrainer, GRPOTrainer):
     """TRL's GRPOTrainer with r = r_accuracy + 0.3 r_visual + 0.1 r_format.
 
     Before rewards are computed, the right completions (with an image) go through the policy once more,
@@ -56,8 +57,8 @@ class VisualGRPOTrainer(GRPOTrainer):
 
     @property
     def bare_model(self) -> Any:
-        """The model itself, out of whatever accelerate put around it."""
-        return self.accelerator.unwrap_model(self.model)
+        """The model itself, out of whatever accelerate and peft put around it."""
+        return bare_model(self.accelerator.unwrap_model(self.model))
 
     def _refuse_unreadable(self) -> None:
         kind = self.accelerator.distributed_type.value

@@ -46,6 +46,7 @@ __all__ = [
     "Recorder",
     "Steering",
     "attention_layers",
+    "bare_model",
     "full_attention_layers",
     "is_prepared",
     "prepare",
@@ -117,6 +118,11 @@ def still(model: PreTrainedModel) -> Iterator[None]:
             yield
     finally:
         model.train(training)
+
+
+def bare_model(model: Any) -> Any:
+    """The model itself, out of peft's wrapper where there is one; its adapters stay in place."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def is_prepared(model: nn.Module) -> bool:
@@ -205,9 +211,7 @@ def record(
 def run_recorded(model: PreTrainedModel, inputs: Mapping[str, Any], recorder: Recorder) -> None:
     """A recorded forward pass without the language-model head, and its check."""
     kept = {name: value for name, value in inputs.items() if name not in {"labels", "use_cache"}}
-    whole: Any = model
-    whole = whole.get_base_model() if hasattr(whole, "get_base_model") else whole  # out of peft's wrapper
-    whole.base_model(**kept, use_cache=False, **recorder.keywords)
+    bare_model(model).base_model(**kept, use_cache=False, **recorder.keywords)
     recorder.check()
 
 

@@ -28,6 +28,7 @@ PROCESSOR_FILE, IMAGE_FILE, VIDEO_FILE = (
     "preprocessor_config.json",
     "video_preprocessor_config.json",
 )
+ADAPTER_FILE = "adapter_config.json"
 _VIDEO = "video_settings"
 
 
@@ -53,8 +54,27 @@ def image_text_class(base: type[ProcessorMixin]) -> type[ProcessorMixin]:
     return type(base.__name__, (base,), {"__init__": __init__, _VIDEO: None})
 
 
-def save_student(model: PreTrainedModel, processor: ProcessorMixin, path: str | Path) -> Path:
+def save_student(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    path: str | Path,
+    *,
+    state_dict: dict[str, Any] | None = None,
+) -> Path:
     """Write a folder that transformers (with torchvision or without) and vLLM open.
+
+    Args:
+        state_dict: the weights, where the model itself holds only pieces of them.
+    Returns: the folder.
+    """
+    folder = Path(path)
+    with hide_progress_bars():
+        model.save_pretrained(folder, state_dict=state_dict)
+    return save_processor(processor, folder)
+
+
+def save_processor(processor: ProcessorMixin, path: str | Path) -> Path:
+    """Write the processor's files, those of its video part too, as `save_student` does.
 
     Returns: the folder.
     """
@@ -64,9 +84,7 @@ def save_student(model: PreTrainedModel, processor: ProcessorMixin, path: str | 
     if backend is not None:
         backend.no_padding()
         backend.no_truncation()
-    with _no_progress_bars():
-        model.save_pretrained(folder)
-        processor.save_pretrained(folder)
+    processor.save_pretrained(folder)
     settings = _read_json(folder / PROCESSOR_FILE)
     images = settings.get("image_processor")
     if images is not None:
@@ -87,8 +105,13 @@ def load_model(path: str | Path) -> tuple[PreTrainedModel, ProcessorMixin]:
     Raises: ConfigError: no such folder, or a model that does not read images and text.
     """
     name = str(path)
+    if (Path(name) / ADAPTER_FILE).is_file() and not (Path(name) / "config.json").is_file():
+        raise ConfigError(
+            f"model {name!r}: holds adapters alone; open the model that they were merged into (the --out of "
+            "the training), or merge them with peft"
+        )
     try:
-        with _no_progress_bars():
+        with hide_progress_bars():
             config = AutoConfig.from_pretrained(name)
             model = AutoModelForImageTextToText.from_pretrained(name, config=config)
             processor = load_processor(name, config.model_type)
@@ -124,7 +147,7 @@ def keep_video_settings(processor: ProcessorMixin, settings: dict[str, Any] | No
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def hide_progress_bars() -> Iterator[None]:
     """transformers' own bars off: the caller shows its own."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

@@ -6,8 +6,7 @@ Source: AVAR, arXiv 2603.03825; docs/method.md.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,26 +18,32 @@ from transformers import (
     PreTrainedModel,
     PrinterCallback,
     ProcessorMixin,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
 )
 from trl.trainer.grpo_config import GRPOConfig
 
 from schemas.config import GrpoSettings
 from schemas.errors import ConfigError
 from trainer.anchored import VisualGRPOTrainer
-from trainer.arguments import common_arguments
-from trainer.checkpoints import save_student
+from trainer.arguments import RunOptions, common_arguments
+from trainer.checkpointing import run_trainer, save_trained, step_history
+from trainer.lora import add_adapters, finish_adapters, refuse_adapters
 from trainer.messages import iterate_parts, plain, refuse_placeholder, to_messages
+from trainer.resuming import describe_run, find_checkpoint, fingerprint, processes
 from trainer.rewards import reward_functions
-from trainer.sft import WINDOW, Progress, _quiet, _restore_forward
+from trainer.sft import WINDOW, Progress, StepProgress, _quiet, _restore_forward
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["GrpoReport", "VisualGRPOTrainer", "check_groups", "grpo_dataset", "train_grpo"]
+__all__ = [
+    "GrpoReport",
+    "RunOptions",
+    "VisualGRPOTrainer",
+    "check_groups",
+    "describe_grpo",
+    "grpo_dataset",
+    "train_grpo",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,49 +80,68 @@ def train_grpo(
     seed: int,
     out_dir: str | Path,
     progress: Progress | None = None,
+    options: RunOptions | None = None,
 ) -> GrpoReport:
     """Train `model` in place on the rows' problems and save it in `out_dir`.
+
+    With `settings.lora` adapters alone are trained; they are merged into `model`, which is saved like any
+    other, and saved by themselves in `out_dir`/adapter.
 
     Args:
         train_rows: columns as in `schemas.records.sample_features`, of which question, choices, images and
             answer are read; a `system` column replaces avar's own system prompt.
         seed: of the order of the rows and of what is sampled.
         progress: called with (step, steps, metrics) after each step.
+        options: whether to go on from a checkpoint, what to report to, and when to stop.
     Raises: ConfigError: groups that are not whole, too few rows, or settings that this model cannot have.
+        CheckpointError: nothing to go on from. InterruptedRunError: stopped.
         SpanError, AttentionError: a prompt or a model on which r_visual would not be exact.
     """
+    options = options or RunOptions()
     check_groups(settings, len(train_rows))
-    _refuse_unbuilt(settings)
     _refuse_missing_vllm(settings)
     _refuse_reference(model, settings)
+    run = describe_grpo(settings, train_rows, seed=seed)
+    checkpoint = find_checkpoint(out_dir, run) if options.resume else None
     forward = model.__dict__.get("forward")
-    log = _StepLog(settings.steps, progress)
     with _quiet(), _left_padding(processor):
+        wrapped: Any = add_adapters(model, settings.lora, seed) if settings.lora else model
         try:
             trainer = VisualGRPOTrainer(
-                model=model,
-                args=_arguments(settings, seed, Path(out_dir)),
+                model=wrapped,
+                args=_arguments(settings, seed, Path(out_dir), options),
                 train_dataset=grpo_dataset(train_rows, processor),
                 processing_class=processor,
                 rewards=settings.rewards,
             )
+            if settings.lora:
+                refuse_adapters(trainer)
             trainer.remove_callback(PrinterCallback)
-            trainer.add_callback(log)
-            trainer.train()
+            if progress is not None:
+                trainer.add_callback(StepProgress(settings.steps, progress))
+            run_trainer(
+                trainer, run=run, checkpoint=checkpoint, stop=options.stop, stop_every=settings.iterations
+            )
         finally:
             _restore_forward(model, forward)
-    if trainer.is_world_process_zero():
-        save_student(model.eval(), processor, out_dir)
-    trainer.accelerator.wait_for_everyone()
+    if settings.lora:
+        finish_adapters(trainer, wrapped, model, out_dir)
+    save_trained(trainer, model.eval(), processor, out_dir)
+    history = step_history(trainer.state)
     return GrpoReport(
         steps=int(trainer.state.global_step),
-        reward_first=log.mean("reward", first=True),
-        reward_last=log.mean("reward", first=False),
-        accuracy_first=log.mean("rewards/accuracy/mean", first=True),
-        accuracy_last=log.mean("rewards/accuracy/mean", first=False),
-        history=tuple(log.history),
+        reward_first=_mean(history, "reward", first=True),
+        reward_last=_mean(history, "reward", first=False),
+        accuracy_first=_mean(history, "rewards/accuracy/mean", first=True),
+        accuracy_last=_mean(history, "rewards/accuracy/mean", first=False),
+        history=tuple(history),
         model_path=Path(out_dir),
     )
+
+
+def describe_grpo(settings: GrpoSettings, train_rows: Any, *, seed: int) -> dict[str, Any]:
+    """Which training this is: a checkpoint of another one is refused."""
+    return describe_run("grpo", settings, seed, rows=fingerprint(train_rows))
 
 
 def grpo_dataset(dataset: datasets.Dataset, processor: ProcessorMixin) -> datasets.Dataset:
@@ -143,28 +167,26 @@ def _to_columns(processor: ProcessorMixin, batch: Mapping[str, list[Any]]) -> di
 
 def check_groups(settings: GrpoSettings, rows: int) -> None:
     """Raises: ConfigError: a step does not hold whole groups, or there are fewer rows than it needs."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    completions = settings.batch_size * settings.gradient_accumulation * processes
+    together = processes()
+    completions = settings.batch_size * settings.gradient_accumulation * together
     prompts, rest = divmod(completions, settings.generations)
     if rest:
         raise ConfigError(
             f"grpo.batch_size: {settings.batch_size} x gradient_accumulation "
-            f"{settings.gradient_accumulation} x {processes} processes = {completions} completions are no "
+            f"{settings.gradient_accumulation} x {together} processes = {completions} completions are no "
             f"whole groups of {settings.generations}: set grpo.batch_size={settings.generations}, or another "
             "grpo.generations"
+        )
+    if settings.save_every % settings.iterations:
+        raise ConfigError(
+            f"grpo.save_every: {settings.save_every} would keep a checkpoint between two updates on the same "
+            f"completions, which it does not hold: a multiple of grpo.iterations={settings.iterations}"
         )
     if rows < prompts:
         raise ConfigError(
             f"{rows} rows for {prompts} prompts a step: fewer completions a step (grpo.batch_size, "
             "grpo.gradient_accumulation), or more rows"
         )
-
-
-def _refuse_unbuilt(settings: GrpoSettings) -> None:
-    """Settings that SFT has and GRPO has not yet: an error, not a run without them."""
-    for name, asked in (("lora", settings.lora is not None), ("save_every", settings.save_every > 0)):
-        if asked:
-            raise ConfigError(f"grpo.{name}: not available in GRPO; leave it out")
 
 
 def _refuse_missing_vllm(settings: GrpoSettings) -> None:
@@ -178,20 +200,22 @@ def _refuse_missing_vllm(settings: GrpoSettings) -> None:
 
 def _refuse_reference(model: PreTrainedModel, settings: GrpoSettings) -> None:
     """TRL loads the reference model by the policy's own name, which a model built on the spot has not."""
-    if settings.beta and not model.config.name_or_path:
+    if settings.beta and not settings.lora and not model.config.name_or_path:
         raise ConfigError(
             "grpo.beta: the KL term needs the model a second time, from its folder: save it and name the "
             "folder as grpo.model, or set grpo.beta=0"
         )
 
 
-def _arguments(settings: GrpoSettings, seed: int, out_dir: Path) -> GRPOConfig:
+def _arguments(
+    settings: GrpoSettings, seed: int, out_dir: Path, options: RunOptions | None = None
+) -> GRPOConfig:
     _, weights = reward_functions(settings.rewards)
     server: dict[str, Any] = {"use_vllm": False}
     if settings.vllm is not None:
         server = {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": settings.vllm.rstrip("/")}
     return GRPOConfig(
-        **common_arguments(settings, seed, out_dir),
+        **common_arguments(settings, seed, out_dir, options),
         **server,
         reward_weights=weights,
         multi_objective_aggregation="sum_then_normalize",
@@ -210,33 +234,11 @@ def _arguments(settings: GrpoSettings, seed: int, out_dir: Path) -> GRPOConfig:
     )
 
 
-class _StepLog(TrainerCallback):
-    """Keeps what the trainer logs at each step, and passes it on."""
-
-    def __init__(self, steps: int, progress: Progress | None) -> None:
-        self.steps, self.progress = steps, progress
-        self.history: list[dict[str, float]] = []
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **keywords: Any,
-    ) -> None:
-        if logs is None or "loss" not in logs:  # the closing summary
-            return
-        metrics = {name: float(value) for name, value in logs.items() if isinstance(value, int | float)}
-        self.history.append({"step": float(state.global_step), **metrics})
-        if self.progress is not None:
-            self.progress(state.global_step, self.steps, metrics)
-
-    def mean(self, name: str, *, first: bool) -> float:
-        """Over the first or the last steps that have this figure."""
-        values = [entry[name] for entry in self.history if name in entry]
-        chosen = values[:WINDOW] if first else values[-WINDOW:]
-        return math.fsum(chosen) / len(chosen)
+def _mean(history: Sequence[Mapping[str, float]], name: str, *, first: bool) -> float:
+    """Over the first or the last steps that have this figure."""
+    values = [entry[name] for entry in history if name in entry]
+    chosen = values[:WINDOW] if first else values[-WINDOW:]
+    return math.fsum(chosen) / len(chosen)
 
 
 @contextmanager

@@ -14,7 +14,16 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from schemas.config import GuidedLossSettings
 from schemas.errors import AttentionError, ConfigError, SpanError
-from trainer.attention import full_attention_layers, prepare, prepared, run_recorded, start_recording, still
+from trainer.attention import (
+    bare_model,
+    full_attention_layers,
+    prepare,
+    prepared,
+    run_recorded,
+    start_recording,
+    still,
+)
+from trainer.checkpointing import CheckpointingTrainer
 from trainer.data import REGION_LABELS, RegionCollator
 from trainer.diagnostics import Figures, gradient_norms, refuse_sharded, region_shares
 from trainer.focus import effective_image_tokens
@@ -25,7 +34,7 @@ from trainer.regions import Regions
 _U_AND_T = "user+response"
 
 
-class _MeasuringTrainer(SFTTrainer):
+class _MeasuringTrainer(CheckpointingTrainer, SFTTrainer):
     """What both arms share: regions in every batch, figures that are right under several processes."""
 
     def __init__(
@@ -46,8 +55,8 @@ class _MeasuringTrainer(SFTTrainer):
 
     @property
     def bare_model(self) -> Any:
-        """The model itself, out of whatever accelerate put around it."""
-        return self.accelerator.unwrap_model(self.model)
+        """The model itself, out of whatever accelerate and peft put around it."""
+        return bare_model(self.accelerator.unwrap_model(self.model))
 
     @property
     def figures(self) -> Figures:

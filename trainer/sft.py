@@ -24,19 +24,29 @@ from trl.trainer.sft_config import SFTConfig
 
 from schemas.config import TrainSettings
 from schemas.errors import AttentionError
-from trainer.arguments import common_arguments
+from trainer.arguments import RunOptions, common_arguments
 from trainer.attention import prepared
-from trainer.checkpoints import save_student
+from trainer.checkpointing import run_trainer, save_trained, step_history
 from trainer.data import sft_dataset
 from trainer.diagnostics import refuse_sharded
 from trainer.guided import ControlSFTTrainer, GuidedSFTTrainer
+from trainer.lora import add_adapters, finish_adapters, refuse_adapters
+from trainer.resuming import describe_run, find_checkpoint, fingerprint
 from trainer.vas import VasReport, measure_vas
 from trainer.watch import GainWatch, WatchPoint
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["ControlSFTTrainer", "GuidedSFTTrainer", "Progress", "SftReport", "train_sft"]
+__all__ = [
+    "ControlSFTTrainer",
+    "GuidedSFTTrainer",
+    "Progress",
+    "RunOptions",
+    "SftReport",
+    "describe_sft",
+    "train_sft",
+]
 
 Progress = Callable[[int, int, Mapping[str, float]], None]
 WINDOW = 5  # logged steps that loss_first and loss_last are means of
@@ -82,8 +92,12 @@ def train_sft(
     guided: bool,
     held_out: Sequence[Mapping[str, Any]] | datasets.Dataset | None = None,
     progress: Progress | None = None,
+    options: RunOptions | None = None,
 ) -> SftReport:
     """Fine-tune `model` in place on sample rows and save it in `out_dir`.
+
+    With `settings.lora` adapters alone are trained; they are merged into `model`, which is saved like any
+    other, and saved by themselves in `out_dir`/adapter.
 
     Args:
         train_rows: columns as in `schemas.records.sample_features`; every row is trained on.
@@ -91,47 +105,70 @@ def train_sft(
         guided: False trains the control: the same steps on the same batches, without the guided loss.
         held_out: rows of the same columns; the first `settings.watch_rows` are watched (trainer/watch.py).
         progress: called with (step, steps, metrics) after each step.
+        options: whether to go on from a checkpoint, what to report to, and when to stop.
     Raises: SpanError, AttentionError: a batch or a model that the guided loss, the diagnostics or the watch
-        cannot be exact on. ConfigError: diagnostics or the watch on sharded parameters.
+        cannot be exact on. ConfigError: diagnostics, the watch or adapters on sharded parameters, or settings
+        that do not fit the model. CheckpointError: nothing to go on from. InterruptedRunError: stopped.
     """
+    options = options or RunOptions()
+    run = describe_sft(settings, train_rows, held_out, seed=seed, guided=guided)
+    checkpoint = find_checkpoint(out_dir, run) if options.resume else None
     forward = model.__dict__.get("forward")
-    log = _StepLog(settings.steps, progress)
     with _quiet(), prepared(model) if guided else nullcontext():
+        wrapped: Any = add_adapters(model, settings.lora, seed) if settings.lora else model
         try:
-            trainer = _make_trainer(model, processor, train_rows, settings, seed, Path(out_dir), guided)
+            arguments = _arguments(settings, seed, Path(out_dir), options)
+            trainer = _make_trainer(wrapped, processor, train_rows, settings, arguments, guided)
+            if settings.lora:
+                refuse_adapters(trainer)
             trainer.remove_callback(PrinterCallback)
             watch = _add_watch(trainer, settings, held_out)
-            trainer.add_callback(log)
-            trainer.train()
+            if progress is not None:
+                trainer.add_callback(StepProgress(settings.steps, progress))
+            parts = {"watch": watch} if watch else {}
+            run_trainer(trainer, run=run, checkpoint=checkpoint, parts=parts, stop=options.stop)
         finally:
             _restore_forward(model, forward)
-    if trainer.is_world_process_zero():
-        save_student(model.eval(), processor, out_dir)
-    trainer.accelerator.wait_for_everyone()
+    if settings.lora:
+        finish_adapters(trainer, wrapped, model, out_dir)
+    save_trained(trainer, model.eval(), processor, out_dir)
+    history = [{"loss_lm": step["loss"]} | step for step in step_history(trainer.state)]
     return SftReport(
         guided=guided,
         steps=int(trainer.state.global_step),
-        loss_first=_mean(log.history[:WINDOW]),
-        loss_last=_mean(log.history[-WINDOW:]),
-        history=tuple(log.history),
+        loss_first=_mean(history[:WINDOW]),
+        loss_last=_mean(history[-WINDOW:]),
+        history=tuple(history),
         watch=tuple(watch.points) if watch else (),
         warnings=tuple(watch.warnings) if watch else (),
         model_path=Path(out_dir),
     )
 
 
+def describe_sft(
+    settings: TrainSettings, train_rows: Any, held_out: Any, *, seed: int, guided: bool
+) -> dict[str, Any]:
+    """Which training this is: a checkpoint of another one is refused."""
+    return describe_run(
+        "sft" if guided else "sft --plain",
+        settings,
+        seed,
+        rows=fingerprint(train_rows),
+        held_out=fingerprint(held_out),
+    )
+
+
 def _make_trainer(
-    model: PreTrainedModel,
+    model: Any,
     processor: ProcessorMixin,
     rows: datasets.Dataset,
     settings: TrainSettings,
-    seed: int,
-    out_dir: Path,
+    arguments: SFTConfig,
     guided: bool,
 ) -> GuidedSFTTrainer | ControlSFTTrainer:
     parts: dict[str, Any] = {
         "model": model,
-        "args": _arguments(settings, seed, out_dir),
+        "args": arguments,
         "train_dataset": sft_dataset(rows, processor),
         "processing_class": processor,
         "diagnostics_every": settings.diagnostics_every,
@@ -173,20 +210,21 @@ def _add_watch(
     return watch
 
 
-def _arguments(settings: TrainSettings, seed: int, out_dir: Path) -> SFTConfig:
+def _arguments(
+    settings: TrainSettings, seed: int, out_dir: Path, options: RunOptions | None = None
+) -> SFTConfig:
     return SFTConfig(
-        **common_arguments(settings, seed, out_dir),
+        **common_arguments(settings, seed, out_dir, options),
         max_length=None,  # cutting a row would cut its image tokens
         remove_unused_columns=False,  # rows are turned into prompts as they are read
     )
 
 
-class _StepLog(TrainerCallback):
-    """Keeps what the trainer logs at each step, and passes it on."""
+class StepProgress(TrainerCallback):
+    """Passes on what the trainer logs at each step."""
 
-    def __init__(self, steps: int, progress: Progress | None) -> None:
+    def __init__(self, steps: int, progress: Progress) -> None:
         self.steps, self.progress = steps, progress
-        self.history: list[dict[str, float]] = []
 
     def on_log(
         self,
@@ -196,16 +234,12 @@ class _StepLog(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **keywords: Any,
     ) -> None:
-        if logs is None or "loss" not in logs:  # the closing summary
-            return
-        metrics = {name: float(value) for name, value in logs.items() if isinstance(value, int | float)}
-        metrics.setdefault("loss_lm", metrics["loss"])
-        self.history.append({"step": float(state.global_step), **metrics})
-        if self.progress is not None:
+        if logs is not None and "loss" in logs:  # not the closing summary
+            metrics = {name: float(value) for name, value in logs.items() if isinstance(value, int | float)}
             self.progress(state.global_step, self.steps, metrics)
 
 
-def _mean(history: list[dict[str, float]]) -> float:
+def _mean(history: Sequence[Mapping[str, float]]) -> float:
     return math.fsum(entry["loss_lm"] for entry in history) / len(history)
 
 

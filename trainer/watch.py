@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -117,6 +117,8 @@ def blind_spot(point: WatchPoint) -> str | None:
 class GainWatch(TrainerCallback):
     """Measures before the first step, every few steps, and after the last one; collects warnings.
 
+    A training that goes on from a checkpoint brings its measurements along (`keep`, `restore`).
+
     A spell of bad measurements is one warning, given at its first one.
 
     Attributes:
@@ -136,13 +138,30 @@ class GainWatch(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **keywords: Any
     ) -> None:
-        self.observe(state.global_step, speak=state.is_world_process_zero)
+        if not self.points:  # else it goes on from a checkpoint
+            self.observe(state.global_step, speak=state.is_world_process_zero)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **keywords: Any
     ) -> None:
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
             self.observe(state.global_step, speak=state.is_world_process_zero)
+
+    def keep(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it, ready for JSON."""
+        return {
+            "points": [asdict(point) for point in self.points],
+            "warnings": list(self.warnings),
+            "bad": self._bad,
+        }
+
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what `keep` gave: no measurement is made twice and no warning given again."""
+        self.points[:] = [
+            WatchPoint(**point | {"row_gains": tuple(point["row_gains"])}) for point in kept["points"]
+        ]
+        self.warnings[:] = kept["warnings"]
+        self._bad = kept["bad"]
 
     def observe(self, step: int, *, speak: bool = True) -> None:
         """Measure now, after `step` steps, and judge."""
