@@ -16,13 +16,14 @@ from dataclasses import dataclass
 
 from filters.algebra import compare_algebraically, compare_algebraically_async
 from filters.choices import bare_letter, gold_options, is_ambiguous, letter_of, named_options
-from filters.compare import compare_plain, compare_truth, is_same_text, is_truth, results
+from filters.compare import compare_plain, compare_truth, is_same_text, results
 from filters.extract import extract_answer, final_answer, strip_template
 from filters.formulas import is_algebraic
 from filters.normalize import MAX_ANSWER, canonicalise
 from filters.prose import is_negated
 from filters.quantities import Equality
 from filters.reasons import Reason, Verdict, dropped, kept
+from filters.truth import is_truth
 from schemas.config import FilterSettings
 from schemas.records import Draft
 

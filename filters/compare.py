@@ -20,23 +20,8 @@ from filters.intervals import compare_regions
 from filters.lists import compare_lists, compare_matrices, has_several, is_empty_set
 from filters.normalize import fold, tighten
 from filters.quantities import Equality, Quantity, compare_quantities, parse_quantity
+from filters.truth import is_truth, read_truth
 
-_TRUE = {"yes", "true", "correct", "right", "是", "对", "正确", "oui", "sí", "ja", "да", "はい", "네"}
-_FALSE = {
-    "no",
-    "false",
-    "incorrect",
-    "wrong",
-    "否",
-    "不是",
-    "错",
-    "错误",
-    "non",
-    "nein",
-    "нет",
-    "いいえ",
-    "아니오",
-}
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|pm|mp)(?![A-Za-z])")
 _DECIMAL_COMMA = re.compile(r"[-+]?\d{1,30},\d{1,30}")
 _PLAIN_WORDS = re.compile(r"[^\W\d_]+(?:[\s'&-]+[^\W\d_]+)*")
@@ -123,23 +108,13 @@ def _compare_relations(prediction: str, gold: str) -> Equality | None:
 
 
 def compare_truth(prediction: str, gold: str) -> Equality | None:
-    """Yes and no, by the first clause: "Yes, it is." None unless both sides say one of them."""
-    ours = _truth(fold(gold))
-    if ours is None:
+    """Yes and no (`filters.truth`). None unless both sides say one of them, and the gold answer nothing else."""
+    if not is_truth(gold):
         return None
-    theirs = _truth(fold(re.split(r"[,.;:!]", prediction, maxsplit=1)[0]))
+    ours, theirs = read_truth(gold), read_truth(prediction)
     if theirs is None:
         return None
     return "equal" if theirs == ours else "different"
-
-
-def is_truth(text: str) -> bool:
-    """True where a text says yes or no and nothing else."""
-    return _truth(fold(text)) is not None
-
-
-def _truth(word: str) -> bool | None:
-    return True if word in _TRUE else False if word in _FALSE else None
 
 
 def _compare_commas(prediction: str, gold: str) -> Equality | None:

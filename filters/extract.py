@@ -69,6 +69,12 @@ def _boxes(text: str) -> list[Box]:
     return found
 
 
+def after_thoughts(text: str) -> str:
+    """What follows the thoughts; "" where they never end, or begin again."""
+    said = text.rpartition("</think>")[2]
+    return "" if "<think>" in said else said
+
+
 def strip_template(text: str) -> str:
     """A model's turn without its chat template: what follows an end token is another turn."""
     text = _OPENED.split(text)[-1]

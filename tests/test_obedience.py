@@ -162,6 +162,7 @@ def test_nothing_said_is_never_obedience(name: str) -> None:
 def test_a_reply_is_judged_without_thoughts_tags_and_template() -> None:
     assert after_thought("<think>a</think><answer>b</answer><|im_end|>\n<|im_start|>user") == "b"
     assert after_thought("thought without its tag</think> c") == "c"
+    assert after_thought("<think>a</think>b<think>c") == "", "it thinks again, and never stops"
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,9 @@ def columns(count: int, answer: str = "4", choices: list[str] | None = None) -> 
         ("so \\boxed{4}", 1.0),
         ("<answer>5</answer><answer>four</answer>", 1.0),
         ("<answer></answer>", 0.0),
+        ("<think>I count.<answer>4</answer>", 0.0),
+        ("<think>I count \\boxed{4}.</think> done", 0.0),
+        ("<think><answer>4</answer></think><answer>5</answer>", 0.0),
         ("", 0.0),
     ],
 )

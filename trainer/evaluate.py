@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from filters.answers import Equality, check, extract_answer
-from filters.extract import final_answer
+from filters.extract import after_thoughts, final_answer
 from filters.normalize import MAX_ANSWER
+from filters.truth import is_truth, read_truth
 from trainer.bootstrap import Interval, ratio_interval
 from trainer.obedience import RULES, Obedience, after_thought, score_obedience
 
@@ -150,7 +151,7 @@ def score_answer(
         category=str(row.get("category") or ""),
         question=str(row.get("question_hash") or ""),
         text=text,
-        answer=None if open_thought else read_answer(said),
+        answer=None if open_thought else read_answer(said, truth=all(map(is_truth, golds))),
         gold=" | ".join(golds),
         verdict=_best(verdicts),
         finished=finished,
@@ -162,13 +163,21 @@ def score_answer(
     )
 
 
-def read_answer(text: str) -> str | None:
-    """The answer of a generation: its tags or box, else what its prose declares; None where nothing does."""
-    answer = extract_answer(text)
-    if answer is not None:
+def read_answer(text: str, *, truth: bool = False) -> str | None:
+    """The answer of a generation: its tags or box, else what its prose declares; None where nothing does.
+
+    As the checker reads it: no answer stands in thoughts, or in tags that never close.
+
+    Args:
+        truth: the question is one of yes or no, which prose may answer without a declaration.
+    """
+    said = after_thoughts(text)
+    answer = extract_answer(said)
+    if answer is not None or "<answer>" in said or len(said) > MAX_ANSWER:
         return answer
-    said = after_thought(text)
-    return final_answer(said) if len(said) <= MAX_ANSWER else None
+    said = after_thought(said)
+    yes = read_truth(said) if truth else None
+    return final_answer(said) if yes is None else ("Yes" if yes else "No")
 
 
 def _best(verdicts: Sequence[Equality]) -> Equality:
@@ -199,10 +208,6 @@ def evaluate(scored: Sequence[Scored]) -> Evaluation:
         if ruled
         else None,
     )
-
-
-def _obedience(scored: Sequence[Scored]) -> Obedience:
-    return score_obedience([one.rule for one in scored], [one.text for one in scored])
 
 
 def _grouped(scored: Iterable[Scored], key: Callable[[Scored], Any]) -> dict[Any, list[Scored]]:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from filters.extract import extract_answer, final_answer, strip_template
+from filters.extract import after_thoughts, extract_answer, final_answer, strip_template
 from filters.tongues import find_language
 from trainer.bootstrap import Interval, ratio_interval
 
@@ -103,11 +103,7 @@ class Obedience:
 
 def after_thought(text: str) -> str:
     """A reply without its thoughts, <answer> tags and chat template; "" where it never stops thinking."""
-    thoughts, closed, said = text.rpartition("</think>")
-    if not closed and "<think>" in text:
-        return ""
-    del thoughts
-    return _TAGS.sub(" ", strip_template(said)).strip()
+    return _TAGS.sub(" ", strip_template(after_thoughts(text))).strip()
 
 
 def obedience_rows(

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from filters.answers import extract_answer, is_correct
+from filters.extract import after_thoughts
 from filters.format import find_fault
 from schemas.config import RewardSettings
 
@@ -29,12 +30,12 @@ EPS = 1e-6  # beside the system mass; the paper gives no value
 class AccuracyReward:
     """1 for a right answer, else 0.
 
-    The answer is what the last closed `<answer>` holds, or the last box where there are no tags; it is
-    compared by `filters.answers`, which leaves nothing to likeness: undecided is not right.
+    The answer is what the last closed `<answer>` holds, or the last box where there are no tags, behind the
+    thoughts: what is tried in them is none, and thoughts that never end have none. It is compared by `filters.answers`, which leaves nothing to likeness: undecided is not right.
 
     Range: {0, 1}.
-    Example: gold "4": `<think>I count.</think><answer>4</answer>` is 1, `... <answer>5</answer>` and a bare
-        `4` are 0.
+    Example: gold "4": `<think>I count.</think><answer>4</answer>` is 1, `... <answer>5</answer>`, a bare
+        `4` and `<think>I count.<answer>4</answer>` are 0.
     """
 
     __name__ = "accuracy"  # what TRL logs it as
@@ -150,7 +151,7 @@ def _text(completion: Completion) -> str:
 
 
 def _is_right(text: str, gold: str, choices: tuple[str, ...]) -> bool:
-    answer = extract_answer(text)
+    answer = extract_answer(after_thoughts(text))
     return answer is not None and _same_answer(answer, gold, choices)
 
 
