@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,25 @@ def test_more_rows_are_added_and_fewer_are_summed_up_alone(model: str, rows: str
     assert (out / "generations.jsonl").read_bytes() == before
 
 
+def test_more_rows_keep_their_rules_or_need_another_folder(model: str, rows: str, tmp_path: Path) -> None:
+    """Of two datasets the second one's rows stand elsewhere then; another row's picture may be another."""
+    twin = shutil.copytree(rows, tmp_path / "twin")
+    for limit in (1, 2):
+        given = settings(model, rows, str(twin), limit=limit, obedience=True, max_new_tokens=1)
+        assert run_evaluation(given, tmp_path / "ruled").result.overall.rows == 2 * limit
+    run_evaluation(settings(model, rows, limit=2, images="other", max_new_tokens=1), tmp_path / "other")
+    with pytest.raises(ConfigError, match="was begun with limit = 2, now 3: choose another --out"):
+        run_evaluation(settings(model, rows, limit=3, images="other", max_new_tokens=1), tmp_path / "other")
+
+
+def test_a_mistyped_model_takes_no_folder(model: str, rows: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match="no/such"):
+        run_evaluation(settings("no/such", rows, limit=1), out)
+    assert run_evaluation(settings(model, rows, limit=1, max_new_tokens=1), out).result.overall.rows == 1
+    assert json.loads((out / "settings.json").read_text())["model"] == model
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -172,6 +192,7 @@ def test_another_question_goes_to_another_folder(
     out.mkdir()
     begun = settings(model, rows, limit=2)
     (out / "settings.json").write_text(json.dumps(begun.stored(model)))
+    (out / "generations.jsonl").write_text("{}\n")
     given = {"model": model, "limit": 2} | changes
     with pytest.raises(ConfigError, match=message):
         run_evaluation(settings(given.pop("model"), rows, **given), out)
@@ -186,9 +207,10 @@ def test_a_row_that_was_changed_and_a_folder_of_something_else_are_refused(
     table.write_text(table.read_text().replace("discs are there?", "discs can you see?"))
     with pytest.raises(ConfigError, match="row 0 of discs was asked something else there"):
         run_evaluation(settings(model, rows, limit=2), out)
-    (out / "generations.jsonl").write_text('{"id": "0"}\n')
-    with pytest.raises(ShardError, match="line 1: damaged"):
-        run_evaluation(settings(model, rows, limit=2), out)
+    for damaged in (b'{"id": "0"}\n', b"7\n", b"\xff\xfe\n"):
+        (out / "generations.jsonl").write_bytes(damaged)
+        with pytest.raises(ShardError, match="line 1: damaged"):
+            run_evaluation(settings(model, rows, limit=2), out)
     with pytest.raises(ConfigError, match="holds something else than an evaluation"):
         run_evaluation(settings(model, rows, limit=2), Path(rows))
     with pytest.raises(ConfigError, match="answers greedily; serve it to sample"):
@@ -366,6 +388,8 @@ def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
         (["{url}", "{rows}", "--served-model", "x"], 1, "(it serves stub); give --served-model"),
         (["{url}", "{rows}", "--api-key-env", "NO_KEY"], 2, "--api-key-env: the environment variable NO_KEY"),
         (["{model}", "{rows}", "--temperature", "1"], 2, "--temperature: a model in this process"),
+        (["{model}", "{rows}", "--served-model", "x"], 2, "--served-model: "),
+        (["{model}", "{rows}", "--api-key-env", "HOME"], 2, "--api-key-env: "),
         (["{model}", "{rows}", "--system", "gone.txt"], 2, "--system gone.txt: cannot be read"),
         (["{model}", "{rows}", "--obedience", "--system", "{rows}"], 2, "leave out --system"),
         (["{model}", "mathvista"], 1, "give the path of a local copy instead of the name"),

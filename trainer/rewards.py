@@ -31,7 +31,8 @@ class AccuracyReward:
     """1 for a right answer, else 0.
 
     The answer is what the last closed `<answer>` holds, or the last box where there are no tags, behind the
-    thoughts: what is tried in them is none, and thoughts that never end have none. It is compared by `filters.answers`, which leaves nothing to likeness: undecided is not right.
+    thoughts: what is tried in them is no answer, and thoughts that never end have none. It is compared by
+    `filters.answers`, which leaves nothing to likeness: undecided is not right.
 
     Range: {0, 1}.
     Example: gold "4": `<think>I count.</think><answer>4</answer>` is 1, `... <answer>5</answer>`, a bare

@@ -52,7 +52,7 @@ def read_rows(datasets: Sequence[str], settings: RowSettings) -> list[Row]:
         SourceError, ShardError: one cannot be read, is empty, or two rows have one name.
         ConfigError: nothing of that name.
     """
-    rows = [row for name in datasets for row in _some(name, settings)]
+    rows = [row for name in datasets for row in _prompted(list(_some(name, settings)), settings)]
     seen: set[tuple[str, str]] = set()
     for row in rows:
         if (name := (row["source"], row["id"])) in seen:
@@ -60,15 +60,19 @@ def read_rows(datasets: Sequence[str], settings: RowSettings) -> list[Row]:
                 f"{row['source']}: two rows are called {row['id']}: each needs an id of its own"
             )
         seen.add(name)
-    if settings.system is not None:
-        rows = [row | {"system": settings.system} for row in rows]
-    if settings.obedience:
-        from trainer.obedience import obedience_rows
-
-        rows = obedience_rows(rows)
     if settings.images != "own":
         rows = _swapped(rows, "blank" if settings.images == "blank" else "other")
     return [row | {"question_hash": hash_question(row)} for row in rows]
+
+
+def _prompted(rows: list[Row], settings: RowSettings) -> list[Row]:
+    """A dataset's rows with their system prompts. Rules take turns in each dataset anew, so that a larger limit
+    leaves every row its rule."""
+    if settings.obedience:
+        from trainer.obedience import obedience_rows
+
+        return obedience_rows(rows)
+    return rows if settings.system is None else [row | {"system": settings.system} for row in rows]
 
 
 def _some(name: str, settings: RowSettings) -> Iterator[Row]:

@@ -47,7 +47,7 @@ class EvalSettings:
 
     @property
     def is_url(self) -> bool:
-        return self.model.startswith(("http://", "https://"))
+        return self.model.lower().startswith(("http://", "https://"))
 
     @property
     def server(self) -> ServerSettings:
@@ -64,7 +64,8 @@ class EvalSettings:
     def stored(self, model: str) -> dict[str, Any]:
         """What an answer depends on, so that an evaluation goes on only under the same; rows may be added."""
         rows = asdict(self.rows)
-        del rows["limit"]
+        if self.rows.images != "other":  # there, more rows change whose picture a row is shown
+            del rows["limit"]
         return {
             "model": model,
             "served": self.is_url,
@@ -109,6 +110,9 @@ def run_evaluation(settings: EvalSettings, out: Path) -> EvalRun:
     """
     if settings.temperature and not settings.is_url:
         raise ConfigError("--temperature: a model in this process answers greedily; serve it to sample")
+    for option, given in (("--served-model", settings.served_model), ("--api-key-env", settings.api_key_env)):
+        if given and not settings.is_url:
+            raise ConfigError(f"{option}: {settings.model} is no URL, which alone is asked so")
     rows = read_rows(settings.datasets, settings.rows)
     ask = _ask_server if settings.is_url else _ask_model
     stored, answers = ask(settings, rows, out)

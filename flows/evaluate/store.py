@@ -97,9 +97,9 @@ def _require_own(folder: Path) -> None:
 
 
 def _require_same(folder: Path, settings: dict[str, Any]) -> None:
-    path = folder / SETTINGS_FILE
-    if not path.is_file():
-        write_json(path, settings)
+    path, answers = folder / SETTINGS_FILE, folder / GENERATIONS_FILE
+    if not path.is_file() or not answers.is_file() or not answers.stat().st_size:
+        write_json(path, settings)  # what no answer depends on yet, say a mistyped model, binds nobody
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
@@ -125,10 +125,10 @@ def _cut_torn_line(path: Path, file: int) -> None:
 
 
 def _read(path: Path) -> Iterator[Scored]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                fields = json.loads(line)
+                fields = dict(json.loads(line))
                 fields.pop("correct")
                 yield Scored(**fields | {"group": tuple(fields["group"])})
             except (ValueError, TypeError, KeyError) as error:
