@@ -108,7 +108,7 @@ def _compare_relations(prediction: str, gold: str) -> Equality | None:
 
 
 def compare_truth(prediction: str, gold: str) -> Equality | None:
-    """Yes and no (`filters.truth`). None unless the gold answer is one of them and the other side says one."""
+    """Yes and no (`filters.truth`). None unless the gold answer is one of them, and one is said."""
     if not is_truth(gold):
         return None
     ours, theirs = read_truth(gold), read_truth(prediction)

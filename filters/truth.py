@@ -1,4 +1,4 @@
-"""What a text answers to a question of yes or no: by its first clause, a declaration, a clause of one word."""
+"""What a text answers to a question of yes or no: by first clause, declaration, or a clause of one word."""
 
 from __future__ import annotations
 

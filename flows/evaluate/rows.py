@@ -66,8 +66,10 @@ def read_rows(datasets: Sequence[str], settings: RowSettings) -> list[Row]:
 
 
 def _prompted(rows: list[Row], settings: RowSettings) -> list[Row]:
-    """A dataset's rows with their system prompts. Rules take turns in each dataset anew, so that a larger limit
-    leaves every row its rule."""
+    """A dataset's rows with their system prompts.
+
+    Rules take turns in each dataset anew, so that a larger limit leaves every row its rule.
+    """
     if settings.obedience:
         from trainer.obedience import obedience_rows
 

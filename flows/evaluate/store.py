@@ -128,10 +128,10 @@ def _read(path: Path) -> Iterator[Scored]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                fields = dict(json.loads(line))
+                fields = json.loads(line)
                 fields.pop("correct")
                 yield Scored(**fields | {"group": tuple(fields["group"])})
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ShardError(
                     f"{path} line {number}: damaged ({error}); remove the line, and its row is asked again"
                 ) from error
