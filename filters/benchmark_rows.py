@@ -61,8 +61,16 @@ class BenchmarkRow:
 
         Raises: SourceError: one cannot be read.
         """
-        found = [image for column in self.columns.images for image in _listed(self.value(column))]
-        return list(dict.fromkeys(_bytes(image, self.folder, self.where) for image in found))
+        return list(
+            dict.fromkeys(image for column in self.columns.images for image in self.images_in(column))
+        )
+
+    def images_in(self, column: str) -> list[bytes]:
+        """The pictures of a column.
+
+        Raises: SourceError: there is no such column, or one cannot be read.
+        """
+        return [_bytes(image, self.folder, self.where) for image in _listed(self.value(column))]
 
 
 def _listed(value: Any) -> list[Any]:

@@ -38,6 +38,7 @@ class Benchmark:
         evaluated: configurations that an evaluation reads; () for all of `configs`.
         in_picture: the question is asked in the picture alone; what `question` holds is for the checker.
         in_text: the options stand in the question's text, lettered.
+        lettered: the answer to a question with options is a letter.
         truth: the answer is "0" or "1" and means no or yes.
         several: the answer to an open question may be the text of a Python list of right answers.
         category: column of what a row is about, "outer.inner" in a mapping; "id" for the middle of the row's
@@ -59,6 +60,7 @@ class Benchmark:
     evaluated: tuple[str, ...] = ()
     in_picture: bool = False
     in_text: bool = False
+    lettered: bool = False
     truth: bool = False
     several: bool = False
     category: str = ""
@@ -89,6 +91,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             choices="options",
             images=("decoded_image",),
             checked=False,
+            lettered=True,
             category="subject",
         ),
         "mathverse_vision_only": Benchmark(
@@ -103,6 +106,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             checked=False,
             in_picture=True,
             in_text=True,
+            lettered=True,
             category="metadata.subject",
         ),
         "mmmu": Benchmark(
@@ -114,6 +118,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             choices="options",
             images=SEVEN_IMAGES,
             several=True,
+            lettered=True,
             category="id",
         ),
         "mmmu_pro": Benchmark(
@@ -125,6 +130,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             choices="options",
             images=SEVEN_IMAGES,
             evaluated=("standard (10 options)",),
+            lettered=True,
             category="subject",
         ),
         "mmmu_pro_vision": Benchmark(
@@ -136,6 +142,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             choices="options",
             images=("image",),
             in_picture=True,
+            lettered=True,
             category="subject",
         ),
         "mmstar": Benchmark(
@@ -145,6 +152,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             question=("question",),
             images=("image",),
             in_text=True,
+            lettered=True,
             category="category",
         ),
         "hallusionbench": Benchmark(

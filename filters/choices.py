@@ -21,7 +21,7 @@ _WHOLE = re.compile(
 )
 _LEAD = re.compile(
     r"(?:(?:option|choice|answer)\s{0,3}:?\s{0,3}|选[项择]?)?"
-    r"(?:[(\[]([A-Za-z])[)\]]\s{0,3}[.:]?|([A-Za-z])\s?[.):]\s)"
+    r"(?:[(\[]([A-Za-z])[)\]]\s{0,3}[.:]?|([A-Za-z])(?:\s?[.):]\s|:(?=\S)))"
     r"(?!\s{0,3}(?:(?:or|and|not)\b|[,/&]|[(\[]?(?-i:[A-Z])(?![A-Za-z])))\s{0,3}(.+)",
     re.IGNORECASE | re.DOTALL,
 )

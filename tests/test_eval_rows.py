@@ -11,8 +11,10 @@ import datasets
 import PIL.Image
 import pytest
 
+from filters.benchmark_rows import BenchmarkRow
 from filters.benchmark_table import BENCHMARKS
-from flows.evaluate.benchmarks import IN_PICTURE, find_options, name_images
+from filters.benchmarks import undecoded
+from flows.evaluate.benchmarks import IN_PICTURE, adapt, find_options, name_images
 from flows.evaluate.rows import RowSettings, read_rows
 from schemas.errors import ConfigError, ShardError, SourceError
 from schemas.shards import DatasetWriter
@@ -94,6 +96,39 @@ def test_mmmu_names_its_images_and_takes_any_right_answer(tmp_path: Path) -> Non
     assert [row["category"] for row in (painter, larger)] == ["Art Theory", "Math"]
 
 
+def read(name: str, place: int, **columns: Any) -> dict[str, Any]:
+    """A row of a benchmark with other values."""
+    values: Any = undecoded(PUBLIC[name]())[place]
+    raw = BenchmarkRow(
+        values={**values, **columns}, columns=BENCHMARKS[name], source=name, where="x", folder=None
+    )
+    return adapt(raw)
+
+
+def test_an_image_that_stands_twice_has_one_number() -> None:
+    same = read("mmmu", 1)["images"][0]
+    row = read("mmmu", 1, image_2=same, question="<image 1> <image 2> <image 3>?", options="[]")
+    assert (row["question"], len(row["images"])) == ("image 1 image 1 image 2?", 2)
+
+
+def test_letters_are_letters_where_options_are_letters_too() -> None:
+    """Gold A is the first option, whose text is V, and not the second one, which reads A."""
+    crossed = read("mmmu", 0, options="['V', 'A', 'C', 'W']", answer="A")
+    assert [score(crossed, text) for text in ("A", "(A)", "The answer is A.")] == ["equal"] * 3
+    assert [score(crossed, text) for text in ("B", "V", "C")] == ["different"] * 3
+    assert crossed["choices"] == ["V", "A", "C", "W"]
+    plain = read("mmmu", 0, options="['A', 'B', 'C', 'D']", answer="B")
+    assert plain["options"] == ["A", "B", "C", "D"]
+
+
+def test_an_option_is_named_as_mathverse_writes_it() -> None:
+    spelt = "How long is BC? ()\nChoices:\nA:2\nB:2√{{3}}\nC:√{{3}}\nD:2√{{2}}"
+    row = read("mathverse_vision_only", 0, question_for_eval=spelt, answer="C")
+    for text in ("C", "C:√3", "C:√{{3}}", "√3", r"\sqrt{3}", r"C. $\sqrt{3}$"):
+        assert score(row, text) == "equal", text
+    assert [score(row, text) for text in ("B:2√3", "2√3", "C:2√3")] == ["different", "different", "undecided"]
+
+
 def test_mmmu_pro_has_ten_options_shown_or_in_the_picture(tmp_path: Path) -> None:
     [standard] = ask("mmmu_pro", tmp_path / "standard")
     [vision] = ask("mmmu_pro_vision", tmp_path / "vision")
@@ -138,6 +173,9 @@ def test_hallusionbench_asks_some_rows_without_a_picture(tmp_path: Path) -> None
         (["<image1>", "<image2>"], ["image 1", "image 2"]),
         (["<image1>\n<image2> Which?"], ["image 1\nimage 2 Which?"]),
         (["none"], ["none"]),
+        (["Which is shown in <image 1>"], ["Which is shown in image 1"]),
+        (["Is it red. <image 1>"], ["Is it red."]),
+        (["Which?", "<image 1>", "none"], ["Which?", "image 1", "none"]),
     ],
 )
 def test_markers_of_images_become_words(texts: list[str], expected: list[str]) -> None:
@@ -150,6 +188,7 @@ def test_markers_of_images_become_words(texts: list[str], expected: list[str]) -
         ("Which?\nOptions: A: 1, B: 2", ["1", "2"]),
         ("Which?\nChoices:\n(A) 1\n(B) 2", ["1", "2"]),
         ("Which?\nOptions: A. x, C. y", []),
+        ("How long?\nChoices:\nA:2\nB:2√{{3}}", ["2", "2√{3}"]),
         ("Which?\nOptions: A: 1", []),
         ("What are the options: A or B?", []),
         ("No options", []),

@@ -130,15 +130,15 @@ def score_answer(
     A reply that never stops thinking has no answer: an intermediate result is none.
 
     Args:
-        row: `id`, `source`, `category`, `question_hash`, `choices` (as shown), `options` (for the check where
-            the question or the picture shows them), `answer`, `answers` (all that are right), `decimals`,
-            `group`, `rule`; what is missing counts as empty.
+        row: `id`, `source`, `category`, `question_hash`, `choices` (as shown), `options` (for the check;
+            if missing, `choices`), `answer`, `answers` (all that are right), `decimals`, `group`, `rule`;
+            what else is missing counts as empty.
     Raises: filters.algebra.WorkerError: the algebra worker cannot start.
     """
     rule = RULES[row["rule"]] if row.get("rule") else None
     said = rule.answer_of(text) if rule else text
     golds = list(row.get("answers") or [row["answer"]])
-    choices = list(row.get("options") or row["choices"] or [])
+    choices = list(row.get("options", row["choices"]) or [])
     open_thought = not after_thought(said)
     verdicts: list[Equality] = (
         ["different"]

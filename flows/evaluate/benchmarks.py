@@ -15,16 +15,21 @@ from typing import Any
 import PIL.Image
 
 from filters.benchmark_rows import BenchmarkRow
+from filters.benchmark_table import Benchmark
+from filters.choices import bare_letter
 from schemas.errors import SourceError
+from schemas.records import choice_letter
 
 Row = dict[str, Any]
 
 IN_PICTURE = "Answer the question in the image."
 _SENT_AS_THEY_ARE = {"PNG", "JPEG", "WEBP", "GIF"}
 _MARKER = re.compile(r"<image\s?(\d{0,2})>")
+_LONE = re.compile(rf"^\s*{_MARKER.pattern}\s*|(?:^|(?<=[.?!:\n]))\s*{_MARKER.pattern}\s*$")
 _MIDDLE = re.compile(r"^[a-z]+_(.+)_\d+$")
 # As MMStar writes them on one line, and MathVerse one on each.
 _OPTIONS = re.compile(r"\b(?:Options|Choices):\s*(.+)\Z", re.DOTALL)
+_DOUBLED = re.compile(r"\{\{([^{}]*)\}\}")  # MathVerse writes √{{3}}
 _OPTION = re.compile(r"(?:^|[,;]?\s)\(?([A-J])\)?[:.)]\s?")
 
 
@@ -39,8 +44,9 @@ def adapt(raw: BenchmarkRow, where: str = "") -> Row:
     """
     columns = raw.columns
     listed = raw.choices
-    images = [encode_image(image, where or raw.where) for image in raw.images]
-    asked, *shown = name_images([raw.question, *listed], _numbers(raw))
+    pictures = raw.images
+    images = [encode_image(image, where or raw.where) for image in pictures]
+    asked, *shown = name_images([raw.question, *listed], _numbers(raw, pictures))
     if columns.in_picture:
         question, choices = IN_PICTURE, []
     else:
@@ -54,7 +60,7 @@ def adapt(raw: BenchmarkRow, where: str = "") -> Row:
         "category": _category(raw),
         "question": question,
         "choices": choices,
-        "options": shown or (find_options(raw.question) if columns.in_text else []),
+        "options": _checkable(shown or (find_options(raw.question) if columns.in_text else []), columns),
         "answer": answers[0],
         "answers": answers,
         "decimals": _decimals(raw),
@@ -76,14 +82,15 @@ def hash_question(row: Mapping[str, Any]) -> str:
 def name_images(texts: Sequence[str], numbers: Mapping[int, int]) -> list[str]:
     """Texts with plain references instead of markers: `<image 2>` and `<image2>` become "image 2".
 
-    The images stand before the question, in order. A lone marker that begins or ends a text only says that
-    there is an image, and is dropped.
+    The images stand before the question, in order. A lone marker that begins the question, or stands behind
+    its last sentence, only says that there is an image, and is dropped.
 
     Args:
+        texts: the question, and its options.
         numbers: the image's place, from 1, by its number in the markers.
     """
     if sum(len(_MARKER.findall(text)) for text in texts) == 1:
-        texts = [re.sub(rf"^\s*{_MARKER.pattern}\s*|\s*{_MARKER.pattern}\s*$", "", text) for text in texts]
+        texts = [_LONE.sub("", texts[0]), *texts[1:]]
 
     def refer(match: re.Match[str]) -> str:
         number = int(match[1] or 1)
@@ -99,7 +106,7 @@ def find_options(question: str) -> list[str]:
     if tail is None:
         return []
     parts = _OPTION.split(tail[1])
-    letters, texts = parts[1::2], [text.strip(" ,;\n") for text in parts[2::2]]
+    letters, texts = parts[1::2], [_DOUBLED.sub(r"{\1}", text.strip(" ,;\n")) for text in parts[2::2]]
     expected = [chr(ord("A") + place) for place in range(len(letters))]
     return texts if len(letters) > 1 and letters == expected and all(texts) else []
 
@@ -120,10 +127,18 @@ def encode_image(data: bytes, where: str) -> dict[str, Any]:
     return {"bytes": data, "path": where}
 
 
-def _numbers(raw: BenchmarkRow) -> dict[int, int]:
+def _numbers(raw: BenchmarkRow, pictures: Sequence[bytes]) -> dict[int, int]:
     """Places of the images that there are: of image_1 and image_3 alone, the third is the second."""
-    present = [number for number, column in enumerate(raw.columns.images, 1) if raw.values.get(column)]
-    return {number: place for place, number in enumerate(present, 1)}
+    columns = enumerate(map(raw.images_in, raw.columns.images), 1)
+    return {number: pictures.index(found[0]) + 1 for number, found in columns if found}
+
+
+def _checkable(options: list[str], columns: Benchmark) -> list[str]:
+    """The options; none where the text of one is the letter of another: then "A" is that letter alone."""
+    letters = [bare_letter(option.strip()) for option in options]
+    known = {choice_letter(place) for place in range(len(options))}
+    crossed = any(letter in known and letter != choice_letter(place) for place, letter in enumerate(letters))
+    return [] if columns.lettered and crossed else options
 
 
 def _id(raw: BenchmarkRow) -> str:
