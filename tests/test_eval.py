@@ -25,6 +25,7 @@ from filters.answers import is_correct
 from flows import cli
 from flows.evaluate.rows import RowSettings
 from flows.evaluate.run import EvalRun, EvalSettings, default_folder, run_evaluation
+from flows.evaluate.store import open_store
 from flows.evaluate.tables import print_evaluation
 from flows.orchestra import terminate_as_interrupt
 from schemas.errors import ConfigError, FlowError, InterruptedRunError, ShardError, SourceError
@@ -35,7 +36,7 @@ from tests.stub_server import stub_server
 from tests.stub_teacher import StubTeacher, ok, refusal
 from tests.tiny import make_row, student
 from trainer.checkpoints import save_student
-from trainer.generation import generate_batches, generate_greedy
+from trainer.generation import _count, generate_batches, generate_greedy
 from trainer.messages import SYSTEM_PROMPT
 
 
@@ -114,6 +115,26 @@ def test_every_generation_is_kept_and_scored(model: str, rows: str, tmp_path: Pa
     stored = json.loads((out / "eval.json").read_text())
     assert stored == json.loads(json.dumps(run.to_dict()))
     assert stored["settings"]["model"] == model and stored["sources"]["discs"]["rows"] == 7
+
+
+def test_a_batch_of_unequal_rows_is_answered_as_each_alone() -> None:
+    model, processor = student()
+    own = model.generation_config
+    made: list[dict[str, Any]] = [make_row(index) for index in range(2)]
+    made[1]["question"] += " Look twice, and then look at every corner of the image again."
+    together = generate_greedy(model, processor, made, max_new_tokens=6)
+    assert model.generation_config is own, "the model's own, as it was"
+    [plain], [longer] = (generate_greedy(model, processor, [row], max_new_tokens=6) for row in made)
+    assert together == [plain, longer]
+
+
+def test_tokens_behind_the_end_are_padding() -> None:
+    assert [_count(line, {2, 9}) for line in ([5, 2, 0, 0], [5, 6, 7], [9])] == [2, 3, 1]
+
+
+def test_two_evaluations_do_not_share_a_folder(tmp_path: Path) -> None:
+    with open_store(tmp_path, {"model": "m"}), pytest.raises(ShardError, match="another avar process"):
+        open_store(tmp_path, {"model": "m"}).__enter__()
 
 
 def test_what_was_answered_is_not_asked_again(

@@ -158,6 +158,11 @@ def test_hallusionbench_s_own_figures() -> None:
         "fAcc": (3, pytest.approx(1 / 3)),  # figures VD 0, VD 1 and VS 1; VS 0 is none
         "qAcc": (3, pytest.approx(1 / 3)),
     }
+    second = replace(scored[0], id="7", group=("VD", "illusion", "1", "0", "0"))
+    more = hallusion_figures([*scored, second])
+    assert [more[name]["groups"] for name in ("aAcc", "fAcc", "qAcc")] == [7, 4, 4], (
+        "sets count questions anew"
+    )
     renamed = [replace(one, source="hallusionbench") for one in scored]
     assert evaluate(renamed).official["hallusionbench"]["qAcc"] == figures["qAcc"]
     assert evaluate(scored).official == {}

@@ -424,7 +424,9 @@ def test_a_student_samples_ends_and_becomes_right_more_often(tmp_path: Path) -> 
     model, processor = build_student(SETTINGS, texts(), 0)
     sft = TrainSettings(student=SETTINGS, steps=60, batch_size=4, learning_rate=5e-3, diagnostics_every=0)
     train_sft(model, processor, make_dataset(12), sft, seed=0, out_dir=tmp_path / "sft", guided=False)
-    settings = settings_with(steps=18, batch_size=16, generations=16, learning_rate=2e-3, warmup_ratio=0)
+    settings = settings_with(
+        steps=18, batch_size=16, generations=16, learning_rate=2e-3, warmup_ratio=0, temperature=0.7
+    )
     report = train_grpo(model, processor, make_dataset(1), settings, seed=0, out_dir=tmp_path / "grpo")
     assert report.accuracy_last > report.accuracy_first + 0.15
     assert report.reward_last > report.reward_first + 0.15
