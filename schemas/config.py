@@ -541,7 +541,7 @@ class GrpoSettings(OptimizerSettings):
     rewards: RewardSettings = RewardSettings()
     vllm: str | None = Field(
         default=None,
-        description="base URL of a vLLM server that samples (docs/training.md); None: the trainer samples itself",
+        description="base URL of a vLLM server that samples; None: the trainer samples itself",
     )
 
     @model_validator(mode="after")

@@ -22,10 +22,11 @@ from schemas.config import GrpoSettings, RewardSettings, TrainSettings
 from schemas.errors import AttentionError, ConfigError, SpanError
 from schemas.records import sample_features
 from tests.tiny import SETTINGS, make_dataset, make_row, new_student, texts
-from trainer import anchored, grpo
+from trainer import anchored, grpo, rollouts
 from trainer.attention import is_prepared
 from trainer.grpo import RunOptions, VisualGRPOTrainer, _arguments, grpo_dataset, train_grpo
 from trainer.messages import encode, to_messages
+from trainer.regions import Regions
 from trainer.rollouts import Reading
 from trainer.sft import train_sft
 from trainer.student import build_student, load_model, save_student
@@ -220,7 +221,13 @@ def test_wrong_answers_get_no_visual_reward_and_no_forward_pass(
 
 def test_only_right_completions_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    real = anchored.read_completions
+    real, record = anchored.read_completions, rollouts.record
+
+    def looking(model: Any, *given: Any, **options: Any) -> Any:
+        assert not model.training and not torch.is_grad_enabled(), "no dropout, no gradient"
+        return record(model, *given, **options)
+
+    monkeypatch.setattr(rollouts, "record", looking)
 
     def spy(model: Any, processor: Any, prompts: Any, *rest: Any) -> Any:
         seen.append(len(prompts))
@@ -231,6 +238,20 @@ def test_only_right_completions_are_recorded(tmp_path: Path, monkeypatch: pytest
     score(trainer, [0, 1])
     assert seen == [4, 4, 2], "ten right ones, never more at once than a micro-batch"
     assert trainer.bare_model.training and not is_prepared(trainer.bare_model)
+
+
+def test_a_reading_counts_the_pairs_that_the_epsilon_decides() -> None:
+    """One layer, two heads, two response tokens behind two of the prompt; the second sees no system turn."""
+    response_BS = torch.tensor([[False, False, True, True]])
+    none_BS = torch.zeros_like(response_BS)
+    regions = Regions(none_BS, none_BS, none_BS, response_BS, torch.ones_like(response_BS))
+    mass_BHSC = torch.full((1, 2, 4, 4), 7.0)  # the prompt's do not count
+    mass_BHSC[0, :, 2, :2] = torch.tensor([[0.1, 0.5], [0.3, 0.7]])
+    mass_BHSC[0, :, 3, :2] = torch.tensor([[0.0, 0.2], [0.0, 0.4]])
+    [found] = rollouts._take_readings({0: mass_BHSC}, {0: torch.ones(1, 4, 4, dtype=torch.bool)}, regions)
+    assert found.ratio == pytest.approx((0.6 / (0.2 + 1e-6) + 0.3 / 1e-6) / 2, rel=1e-5)
+    assert (found.image_share, found.system_share) == (pytest.approx(0.45), pytest.approx(0.1))
+    assert (found.pairs, found.pairs_below_eps) == (2, 1)
 
 
 def all_right(place: int, answer: str) -> Line:
@@ -450,6 +471,7 @@ def test_weights_and_clips_reach_trl(tmp_path: Path) -> None:
     assert (told.report_to, arguments.report_to) == (["tensorboard"], [])
     plain = _arguments(settings_with(), 7, tmp_path)
     assert (plain.scale_rewards, plain.loss_type, plain.epsilon) == ("none", "grpo", 0.2)
+    assert not plain.mask_truncated_completions, "what is cut off counts, as wrong"
 
 
 def test_a_server_samples_where_one_is_named(tmp_path: Path) -> None:
