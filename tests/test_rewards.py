@@ -211,7 +211,8 @@ def test_defaults_are_the_papers_but_for_what_makes_them_safe() -> None:
 
 def test_the_published_form_on_the_page_is_a_recipe() -> None:
     page = (ROOT / "docs" / "training.md").read_text()
-    block = yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])
+    blocks = [part.split("```")[0] for part in page.split("```yaml\n")[1:]]
+    [block] = [yaml.safe_load(text) for text in blocks if "visual: raw" in text]
     grpo = parse_recipe({"name": "r", "source": {"kind": "scenes"}} | block, where="page").grpo
     assert (grpo.scale_rewards, grpo.rewards.visual, grpo.rewards.all_correct) == ("group", "raw", "visual")
 
