@@ -6,6 +6,7 @@ Torch, transformers and trl are imported when a function runs, never with this m
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -290,7 +291,10 @@ def _said_on_stderr(logger: logging.Logger, title: str) -> Iterator[None]:
 
 
 def require_empty(out: Path, what: str, *, or_resume: bool = False) -> None:
-    """Raises: ConfigError: there is something at `out` already, where `what` is to go."""
+    """Raises: ConfigError: `out`, where `what` is to go, holds something already or cannot be made."""
+    ground = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if ground != out and not (ground.is_dir() and os.access(ground, os.W_OK | os.X_OK)):
+        raise ConfigError(f"{out}: cannot be made in {ground}; choose another --out for the {what}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         resume = "; --resume goes on from its latest checkpoint" if or_resume else ""
         raise ConfigError(f"{out}: not empty; choose another --out for the {what}{resume}")

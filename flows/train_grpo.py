@@ -40,7 +40,7 @@ def train_run(
     Raises: ShardError: no dataset. ConfigError: no such model, groups that are not whole, `out` is taken, or
         something is not installed. CheckpointError: nothing to go on from. InterruptedRunError: stopped.
     """
-    rows = load_rows(data, "train")
+    rows = once_each(load_rows(data, "train"))
     if not resume:
         require_empty(out, "model", or_resume=True)
     from trainer.grpo import RunOptions, check_groups, describe_grpo, train_grpo
@@ -67,6 +67,14 @@ def train_run(
     if is_main_process():
         write_json(out / TRAINING_FILE, settings | report.to_dict())
     return report
+
+
+def once_each(rows: datasets.Dataset) -> datasets.Dataset:
+    """The first row of each problem: several accepted traces of one are still one problem to answer."""
+    first: dict[str, int] = {}
+    for place, problem in enumerate(rows["id"]):
+        first.setdefault(problem, place)
+    return rows.select(list(first.values()))
 
 
 def open_policy(recipe: Recipe, rows: datasets.Dataset) -> tuple[Any, Any]:

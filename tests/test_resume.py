@@ -21,8 +21,8 @@ from tests.tiny import make_dataset, make_row, new_student
 from trainer.arguments import RunOptions
 from trainer.checkpointing import CheckpointingTrainer
 from trainer.checkpoints import IMAGE_FILE, VIDEO_FILE, load_model
-from trainer.grpo import GrpoReport, train_grpo
-from trainer.resuming import STATE_FILE, describe_run, latest_checkpoint
+from trainer.grpo import GrpoReport, describe_grpo, train_grpo
+from trainer.resuming import STATE_FILE, describe_run, find_checkpoint, latest_checkpoint
 from trainer.rewards import AccuracyReward
 from trainer.sft import SftReport, train_sft
 
@@ -248,6 +248,22 @@ def test_another_number_of_processes_is_another_training(monkeypatch: pytest.Mon
     two = describe_run("sft", settings_with(save_every=7, gradient_checkpointing=True), 0)
     assert (one.pop("processes"), two.pop("processes")) == (1, 2)
     assert one == two, "how often it is kept is no part of it"
+
+
+def test_a_vllm_server_may_have_moved_and_settings_have_the_recipe_s_names(tmp_path: Path) -> None:
+    def described(**changes: Any) -> dict[str, Any]:
+        return describe_grpo(GrpoSettings.model_validate(changes), HELD_OUT, seed=0)
+
+    one = described(vllm="http://one:8000")
+    assert one == described(vllm="http://two:8000") != described()
+    folder = tmp_path / "checkpoint-1"
+    folder.mkdir()
+    kept = {"attributes": {"run": one, "tokens": 1.0, "parts": {}}}
+    (folder / STATE_FILE).write_text(
+        json.dumps({"global_step": 1, "stateful_callbacks": {"RunRecord": kept}})
+    )
+    with pytest.raises(CheckpointError, match=r"grpo\.beta was 0\.0, is 0\.5; grpo\.vllm was True, is False"):
+        find_checkpoint(tmp_path, described(beta=0.5))
 
 
 def test_nothing_is_kept_unless_it_is_asked_for(tmp_path: Path) -> None:

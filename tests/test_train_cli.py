@@ -137,6 +137,11 @@ def test_a_folder_that_is_taken_names_resume(data: Path, tmp_path: Path) -> None
     )
 
 
+def test_a_folder_that_cannot_be_made_is_said_before_the_model_is_loaded(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "out: cannot be made in " in refused(data, tmp_path / "file" / "deep" / "out")
+
+
 @pytest.mark.parametrize("empty", [True, False])
 def test_resume_without_a_checkpoint_fails(data: Path, tmp_path: Path, empty: bool) -> None:
     out = tmp_path / "out"

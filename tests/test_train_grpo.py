@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from flows.cli import avar
+from flows.train_grpo import once_each
 from schemas.errors import AvarError, ConfigError
 from tests.conftest import avar as run_avar
 from tests.tiny import make_dataset, new_student
@@ -73,3 +74,9 @@ def test_a_folder_in_use_and_a_missing_dataset_are_refused(data: Path, tmp_path:
     assert isinstance(taken.exception, ConfigError) and "not empty" in str(taken.exception)
     nowhere = CliRunner().invoke(avar, ["train", "grpo", "demo", "--out", str(tmp_path / "x")])
     assert isinstance(nowhere.exception, ConfigError) and "--data DIR" in str(nowhere.exception)
+
+
+def test_a_problem_with_several_traces_is_asked_once() -> None:
+    rows = make_dataset(3)
+    several = datasets.concatenate_datasets([rows, rows.select([1, 1])])
+    assert once_each(several)["id"] == rows["id"]

@@ -140,8 +140,10 @@ def train_grpo(
 
 
 def describe_grpo(settings: GrpoSettings, train_rows: Any, *, seed: int) -> dict[str, Any]:
-    """Which training this is: a checkpoint of another one is refused."""
-    return describe_run("grpo", settings, seed, rows=fingerprint(train_rows))
+    """Which training this is: a checkpoint of another one is refused. Where a vLLM server is counts not."""
+    run = describe_run("grpo", settings, seed, block="grpo", rows=fingerprint(train_rows))
+    run["grpo"]["vllm"] = settings.vllm is not None
+    return run
 
 
 def grpo_dataset(dataset: datasets.Dataset, processor: ProcessorMixin) -> datasets.Dataset:

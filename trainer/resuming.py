@@ -53,15 +53,18 @@ class Checkpoint:
     parts: Mapping[str, Mapping[str, Any]]
 
 
-def describe_run(method: str, settings: OptimizerSettings, seed: int, **data: Any) -> dict[str, Any]:
+def describe_run(
+    method: str, settings: OptimizerSettings, seed: int, *, block: str = "train", **data: Any
+) -> dict[str, Any]:
     """What makes two trainings the same: they take the same steps. Plain data, ready for JSON.
 
     Args:
         method: `sft`, or whatever else is trained.
+        block: where in a recipe its settings are.
         data: further things that must agree, as the fingerprint of the rows.
     """
     train = settings.model_dump(mode="json", exclude=set(_FREE))
-    described = {"method": method, "seed": seed, "processes": processes(), "train": train, **data}
+    described = {"method": method, "seed": seed, "processes": processes(), block: train, **data}
     return json.loads(json.dumps(described))
 
 
