@@ -23,6 +23,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,6 +132,22 @@ def watch_parent(parent: int, end: Callable[[], object]) -> None:
         end()
 
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()
+
+
+def stay_with_parent(parent: int) -> None:
+    """In a process that works for another: Ctrl-C is its parent's business, and it never outlives that."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    watch_parent(parent, partial(os._exit, 1))
+
+
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """A process that starts now inherits that Ctrl-C, which a terminal sends to all of them, is held back."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _kill_session() -> None:

@@ -7,18 +7,15 @@ processes there are.
 from __future__ import annotations
 
 import os
-import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 from filters.verdicts import judge
-from flows.children import watch_parent
+from flows.children import interrupts_held_back, stay_with_parent
 from flows.student_scores import Scores, with_score
 from schemas.config import FilterSettings
 from schemas.errors import FlowError
@@ -73,12 +70,12 @@ def _judge_elsewhere(
 ) -> Iterator[list[Verdicts]]:
     """As `judge_shard` for each path in order, with a few shards ahead."""
     pool = ProcessPoolExecutor(
-        processes, get_context("spawn"), initializer=_stay_with_parent, initargs=(os.getpid(),)
+        processes, get_context("spawn"), initializer=stay_with_parent, initargs=(os.getpid(),)
     )
     ahead: deque[Future[list[Verdicts]]] = deque()
     try:
         for path in paths:
-            with _interrupts_held_back():
+            with interrupts_held_back():
                 ahead.append(pool.submit(judge_shard, path, settings, scores))
             if len(ahead) > 2 * processes:
                 yield ahead.popleft().result()
@@ -90,19 +87,3 @@ def _judge_elsewhere(
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """A process that starts now inherits that Ctrl-C, which a terminal sends to all of them, is held back."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _stay_with_parent(parent: int) -> None:
-    """In a process of the pool: Ctrl-C is its parent's business, and it never outlives that."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    watch_parent(parent, partial(os._exit, 1))

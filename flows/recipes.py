@@ -32,7 +32,7 @@ def load_recipe(name: str, assignments: Iterable[str] = ()) -> Recipe:
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a recipe is a mapping of keys, found {type(data).__name__}")
-    recipe = parse_recipe(override(data, dict(map(_assignment, assignments))), where=path.name)
+    recipe = parse_recipe(override(data, parse_assignments(assignments)), where=path.name)
     return _with_absolute_paths(recipe)
 
 
@@ -49,6 +49,14 @@ def _find(name: str) -> Path:
     raise ConfigError(
         f"no recipe named {name!r}: shipped are {', '.join(shipped_recipes())}; or give a .yaml file's path"
     )
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """What `--set key.sub=value` says, the value in YAML, by key.
+
+    Raises: ConfigError: not that form, or no YAML.
+    """
+    return dict(map(_assignment, assignments))
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -421,6 +421,16 @@ class StudentSettings(Settings):
     kv_heads: int = Field(default=2, ge=1)
     vocab_size: int = Field(default=2048, ge=512, description="tokenizer trained on the recipe's own text")
     image_side: int = Field(default=112, ge=56, description="side images are resized to, pixels")
+    initializer: Literal["normal", "fan_in"] = Field(
+        default="normal",
+        description="spread of the random matrices: 0.02 as in transformers, or 1 / sqrt(inputs), from which "
+        "small models learn several times faster",
+    )
+    rope_theta: float = Field(
+        default=10_000.0,
+        gt=1,
+        description="base of the rotary periods; a small one tells the few columns of a small image apart",
+    )
 
 
 class GuidedLossSettings(Settings):
@@ -655,7 +665,7 @@ def parse_recipe(data: object, *, where: str) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(error)}") from error
+        raise ConfigError(f"{where}: {explain(error, Recipe)}") from error
 
 
 def override(data: Mapping[str, Any], assignments: Mapping[str, Any]) -> dict[str, Any]:
@@ -677,13 +687,14 @@ def override(data: Mapping[str, Any], assignments: Mapping[str, Any]) -> dict[st
     return result
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """What is wrong with a block of settings, on one line: the key, its value, the nearest right key."""
     problems = error.errors(include_url=False)
     first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     key = ".".join(str(part) for part in _recipe_path(first["loc"]))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"unknown key `{key}`{_suggest(key)}{more}"
+        return f"unknown key `{key}`{_suggest(key, model)}{more}"
     if first["type"] == "missing":
         return f"missing key `{key}`{more}"
     if first["type"] == "union_tag_invalid":
@@ -713,9 +724,9 @@ def _recipe_path(loc: tuple[int | str, ...]) -> Iterator[int | str]:
             yield part
 
 
-def _suggest(key: str) -> str:
+def _suggest(key: str, model: type[BaseModel]) -> str:
     name = key.rsplit(".", 1)[-1]
-    known = sorted({field for model in _blocks(Recipe) for field in model.model_fields})
+    known = sorted({field for block in _blocks(model) for field in block.model_fields})
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f": did you mean `{near[0]}`?" if near else f"; see the shipped recipes for the keys of `{key}`"
 

@@ -120,7 +120,7 @@ def test_a_student_writes_an_answer(tmp_path: Path) -> None:
         ({"image_side": 100}, "no multiple of 28"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(changes: dict[str, int], message: str) -> None:
+def test_sizes_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_student(StudentSettings(**changes), texts(), seed=0)
 

@@ -85,10 +85,20 @@ def build_student(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config)
+        if settings.initializer == "fan_in":
+            _spread_by_fan_in(model)
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False
     )
     return model.eval(), _processor(settings, tokenizer)
+
+
+@torch.no_grad()
+def _spread_by_fan_in(model: Qwen2_5_VLForConditionalGeneration) -> None:
+    """Every matrix anew, with standard deviation 1 / sqrt(its inputs); embeddings stay as they are."""
+    for name, weights in model.named_parameters():
+        if weights.ndim > 1 and "embed_tokens" not in name:
+            weights.normal_(0.0, weights[0].numel() ** -0.5)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -167,7 +177,7 @@ def _text_config(settings: StudentSettings, vocab_size: int, ids: dict[str, int]
         "max_position_embeddings": CONTEXT_TOKENS,
         "rope_parameters": {
             "rope_type": "default",
-            "rope_theta": 10_000.0,
+            "rope_theta": settings.rope_theta,
             "mrope_section": [temporal, height, rotary - temporal - height],
         },
         "bos_token_id": None,
