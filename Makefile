@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 export DO_NOT_TRACK ?= 1
 
-.PHONY: help setup demo test test-vllm test-crash vllm-env lint format bench bench-attention bench-synth bench-filters clean
+.PHONY: help setup demo test test-vllm test-crash vllm-env lint format bench bench-attention bench-synth bench-filters ladder clean
 
 help:
 	@echo "make demo       the whole loop on this machine's CPU: problems, traces, dataset, SFT, VAS"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-vllm  the tests against a real vLLM server"
 	@echo "make vllm-env   vLLM in an environment of its own, .venv-vllm"
 	@echo "make test-crash 25 kills of a run and of its teacher; nothing is lost and nothing asked twice"
+	@echo "make ladder     small students through the paper's stages: which of its claims hold (docs/ladder.md)"
 	@echo "make lint       ruff and pyright"
 	@echo "make bench      what the demo's parts cost"
 	@echo "make bench-attention  what attention masses cost beside plain SDPA and full maps"
@@ -59,6 +60,9 @@ bench-filters: $(STAMP)
 
 bench-synth: $(STAMP)
 	$(BIN)/python -m tests.bench.synth
+
+ladder: $(STAMP)
+	$(BIN)/avar ladder
 
 test-crash: $(STAMP)
 	$(BIN)/python -m tests.crash --kills 25

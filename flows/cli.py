@@ -22,6 +22,7 @@ from flows.commands import (
     write_json_line,
 )
 from flows.eval_commands import eval_command
+from flows.ladder.commands import ladder
 from flows.teacher_commands import teacher
 from flows.train_commands import train
 from schemas.errors import AvarError, InterruptedRunError
@@ -334,6 +335,7 @@ def steer(
 
 
 avar.add_command(teacher)
+avar.add_command(ladder)
 avar.add_command(train)
 avar.add_command(eval_command)
 

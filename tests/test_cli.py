@@ -190,7 +190,7 @@ def test_a_program_that_cannot_run_is_no_vllm(tmp_path: Path) -> None:
 
 def test_every_command_has_help_with_an_example() -> None:
     commands = ["demo", "synth", "curate", "run", "inspect", "train sft", "vas"]
-    commands += ["teacher serve", "teacher check"]
+    commands += ["teacher serve", "teacher check", "train grpo", "eval", "steer", "ladder"]
     for command in commands:
         ran = avar(*command.split(), "--help")
         assert ran.code == 0
