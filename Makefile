@@ -9,12 +9,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 export HF_HUB_OFFLINE ?= 1
 export DO_NOT_TRACK ?= 1
 
-.PHONY: help setup demo test test-vllm test-crash vllm-env lint format bench bench-attention bench-synth bench-filters ladder clean
+.PHONY: help setup demo test test-vllm test-long test-crash vllm-env lint format bench bench-attention bench-synth bench-filters ladder clean
 
 help:
 	@echo "make demo       the whole loop on this machine's CPU: problems, traces, dataset, SFT, VAS"
 	@echo "make test       the test suite (at most 8 minutes)"
 	@echo "make test-vllm  the tests against a real vLLM server"
+	@echo "make test-long  what takes too long for these: FSDP, GRPO in two processes and with a vLLM server"
 	@echo "make vllm-env   vLLM in an environment of its own, .venv-vllm"
 	@echo "make test-crash 25 kills of a run and of its teacher; nothing is lost and nothing asked twice"
 	@echo "make ladder     small students through the paper's stages: which of its claims hold (docs/ladder.md)"
@@ -38,7 +39,7 @@ demo: $(STAMP)
 	$(BIN)/avar demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not vllm" --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not vllm and not long" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -82,7 +83,11 @@ $(VLLM_STAMP): $(wildcard tests/vllm/*) pyproject.toml
 	@touch $@
 
 test-vllm: $(STAMP) $(VLLM_STAMP)
-	$(BIN)/python -m pytest -m vllm
+	$(BIN)/python -m pytest -m "vllm and not long"
+
+# Sharded and shared trainings in several processes; GRPO with a vLLM server that samples.
+test-long: $(STAMP) $(VLLM_STAMP)
+	$(BIN)/python -m pytest -m long
 
 clean:
 	rm -rf $(VENV) $(VLLM_VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

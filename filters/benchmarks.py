@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,30 +195,22 @@ def _read_table(
 
 
 def undecoded(table: datasets.Dataset) -> datasets.Dataset:
-    """The table with its pictures as bytes: decoded and encoded again, none would keep its MD5."""
-    from datasets import Image, List
+    """The table with its pictures as bytes: decoded and encoded again, none would keep its MD5.
 
-    with _no_progress_bars():
-        for name, feature in table.features.items():
-            if isinstance(feature, Image):
-                table = table.cast_column(name, Image(decode=False))
-            elif isinstance(feature, List) and isinstance(feature.feature, Image):
-                table = table.cast_column(name, List(Image(decode=False)))
-    return table
+    Only what the columns are called changes: `cast_column` would write a copy of all pictures into the folder
+    of the dataset.
+    """
+    from datasets import Dataset, Image, List
 
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Casting a list of pictures copies them and says so, in the middle of another bar."""
-    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            enable_progress_bars()
+    features = table.features.copy()
+    for name, feature in features.items():
+        if isinstance(feature, Image):
+            features[name] = Image(decode=False)
+        elif isinstance(feature, List) and isinstance(feature.feature, Image):
+            features[name] = List(Image(decode=False))
+    info = table.info.copy()
+    info.features = features
+    return Dataset(table.data, info=info, split=table.split, indices_table=table._indices)
 
 
 def _own_columns(row: Mapping[str, Any]) -> Benchmark:

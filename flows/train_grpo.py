@@ -74,7 +74,7 @@ def once_each(rows: datasets.Dataset) -> datasets.Dataset:
     first: dict[str, int] = {}
     for place, problem in enumerate(rows["id"]):
         first.setdefault(problem, place)
-    return rows.select(list(first.values()))
+    return rows.select(list(first.values()), keep_in_memory=True)  # else a file beside the dataset's own
 
 
 def open_policy(recipe: Recipe, rows: datasets.Dataset) -> tuple[Any, Any]:

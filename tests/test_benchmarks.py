@@ -10,11 +10,12 @@ import datasets
 import pytest
 
 from filters.benchmark_table import BENCHMARKS, Benchmark
-from filters.benchmarks import load_benchmark, open_index
+from filters.benchmarks import load_benchmark, open_index, undecoded
 from filters.decontaminate import HitReason, Index
 from schemas.config import DecontaminateSettings
 from schemas.errors import SourceError
 from tests.problems import drawing, problem
+from tests.tiny import make_dataset, make_row
 
 LONG = "Amelia folds a paper lantern with 24 edges and paints every second edge with copper. How many stay?"
 PICTURES = [drawing(1), drawing(2, "JPEG"), drawing(3)]
@@ -160,3 +161,15 @@ def test_settings_name_the_targets(tmp_path: Path) -> None:
     assert loaded.hits(problem(LONG)) == built.hits(problem(LONG)) != []
     with pytest.raises(ValueError, match="give either of them"):
         DecontaminateSettings(index=tmp_path / "index.arrow", benchmarks=("mmstar",))
+
+
+def test_pictures_are_left_encoded_without_a_copy_of_them(tmp_path: Path) -> None:
+    """`datasets` would write one into the dataset's own folder, which belongs to somebody else."""
+    make_dataset(3).save_to_disk(str(tmp_path / "saved"))
+    before = sorted(tmp_path.rglob("*"))
+    table = datasets.Dataset.load_from_disk(str(tmp_path / "saved"))
+    kept = undecoded(table)
+    assert kept[1]["images"][0]["bytes"] == make_row(1)["images"][0]["bytes"]
+    some = undecoded(table.select([2, 0], keep_in_memory=True))
+    assert [row["id"] for row in some] == [make_row(2)["id"], make_row(0)["id"]]
+    assert sorted(tmp_path.rglob("*")) == before

@@ -105,7 +105,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sharded_parameters_train_and_resume_alike(tmp_path: Path) -> None:
     """FSDP2 with fsdp.yaml's settings: the guided loss is recorded, checkpoints and model are whole."""
     student = write_student(tmp_path / "student")
@@ -147,7 +147,7 @@ def test_there_are_files_for_each_way_to_shard() -> None:
     assert names == {"multi_gpu", "fsdp", "deepspeed_zero2", "deepspeed_zero3"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_group_may_be_shared_by_two_processes(tmp_path: Path) -> None:
     """GRPO: four completions of a group here and four there give the rewards and the step of eight."""
     grpo_in_processes.main(tmp_path / "one.pt", 8)

@@ -29,7 +29,7 @@ from trainer.checkpoints import load_model
 from trainer.sft import train_sft
 from trainer.student import build_student
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm, pytest.mark.long, pytest.mark.timeout(600)]
 
 FLAGS = (  # docs/training.md
     *("--weight-transfer-config", '{"backend": "nccl"}', "--logprobs-mode", "processed_logprobs"),
