@@ -13,7 +13,7 @@ export DO_NOT_TRACK ?= 1
 
 help:
 	@echo "make demo       the whole loop on this machine's CPU: problems, traces, dataset, SFT, VAS"
-	@echo "make test       the test suite (at most 8 minutes)"
+	@echo "make test       the test suite (about 9 minutes on 2 cores)"
 	@echo "make test-vllm  the tests against a real vLLM server"
 	@echo "make test-long  what takes too long for these: FSDP, GRPO in two processes and with a vLLM server"
 	@echo "make vllm-env   vLLM in an environment of its own, .venv-vllm"

@@ -440,6 +440,7 @@ def test_a_kl_term_and_checkpointing_run_on_a_saved_model(
     assert bound[0]["grad_norm"] == pytest.approx(plain[0]["grad_norm"], rel=1e-2)
 
 
+@pytest.mark.long
 def test_a_student_samples_ends_and_becomes_right_more_often(tmp_path: Path) -> None:
     """Nothing scripted: a student that has learned to write traces learns one problem's answer by reward."""
     model, processor = build_student(SETTINGS, texts(), 0)
