@@ -134,6 +134,11 @@ def watch_parent(parent: int, end: Callable[[], object]) -> None:
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()
 
 
+def usable_cores() -> int:
+    """Cores that this process may use, on systems that say so; else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def stay_with_parent(parent: int) -> None:
     """In a process that works for another: Ctrl-C is its parent's business, and it never outlives that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from filters.verdicts import judge
-from flows.children import interrupts_held_back, stay_with_parent
+from flows.children import interrupts_held_back, stay_with_parent, usable_cores
 from flows.student_scores import Scores, with_score
 from schemas.config import FilterSettings
 from schemas.errors import FlowError
@@ -37,7 +37,7 @@ def judge_drafts(
     Raises: ShardError: a damaged shard. FlowError: a process was killed.
     """
     scores = scores or {}
-    processes = min(_cores(), len(paths), _MOST_PROCESSES)
+    processes = min(usable_cores(), len(paths), _MOST_PROCESSES)
     if processes < 2 or sum(count_rows(path) for path in paths) < _FEW:
         for path in paths:
             yield from ((draft, _judge(draft, settings)) for draft in read_drafts(path, scores))
@@ -45,10 +45,6 @@ def judge_drafts(
     judged = _judge_elsewhere(paths, settings, scores, processes)
     for path, verdicts in zip(paths, judged, strict=True):
         yield from zip(read_drafts(path, scores), verdicts, strict=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_drafts(path: Path, scores: Scores) -> Iterator[Draft]:

@@ -27,10 +27,26 @@ def train() -> None:
     """Train a model on a curated dataset."""
 
 
+data_option = click.option("--data", type=Folder(), default=None, help="Dataset; RECIPE where it is a run.")
+model_folder_option = click.option(
+    "--out", type=Folder(), required=True, help="Folder for the model and its checkpoints."
+)
+
+
+def _dataset(recipe: str, data: Path | None) -> Path:
+    """Where the rows are.
+
+    Raises: ConfigError: RECIPE is no run, and no dataset is named.
+    """
+    if data is None and not Path(recipe).is_dir():
+        raise ConfigError(f"{recipe} is not a run's folder: say which dataset with --data DIR")
+    return data or Path(recipe)
+
+
 @train.command()
 @click.argument("recipe")
-@click.option("--data", type=Folder(), default=None, help="Dataset; RECIPE where it is a run.")
-@click.option("--out", type=Folder(), required=True, help="Folder for the model and its checkpoints.")
+@data_option
+@model_folder_option
 @click.option("--guided/--plain", default=True, show_default=True, help="With or without the guided loss.")
 @resume_option
 @report_option
@@ -60,11 +76,10 @@ def sft(
     """
     from flows.train import train_run
 
-    if data is None and not Path(recipe).is_dir():
-        raise ConfigError(f"{recipe} is not a run's folder: say which dataset with --data DIR")
+    dataset = _dataset(recipe, data)
     report = train_run(
         find_recipe(recipe, assignments),
-        data or Path(recipe),
+        dataset,
         local_folder(out),
         guided=guided,
         resume=resume,
@@ -81,8 +96,8 @@ def sft(
 
 @train.command()
 @click.argument("recipe")
-@click.option("--data", type=Folder(), default=None, help="Dataset; RECIPE where it is a run.")
-@click.option("--out", type=Folder(), required=True, help="Folder for the model and its checkpoints.")
+@data_option
+@model_folder_option
 @click.option("--model", default=None, help="Model to start from, as --set grpo.model=MODEL.")
 @resume_option
 @report_option
@@ -108,13 +123,12 @@ def grpo(
     """
     from flows.train_grpo import train_run
 
-    if data is None and not Path(recipe).is_dir():
-        raise ConfigError(f"{recipe} is not a run's folder: say which dataset with --data DIR")
+    dataset = _dataset(recipe, data)
     if model is not None:
         assignments = (*assignments, f"grpo.model={model}")
     report = train_run(
         find_recipe(recipe, assignments),
-        data or Path(recipe),
+        dataset,
         local_folder(out),
         resume=resume,
         report_to=split_names(report_to),

@@ -42,7 +42,7 @@ def test_processes_give_the_verdicts_that_one_gives(tmp_path: Path, monkeypatch:
     write_run(tmp_path, shards=5, rows=8)
     alone = list(judge_drafts(draft_shards(tmp_path), SETTINGS))
     monkeypatch.setattr(judging, "_FEW", 0)
-    monkeypatch.setattr(judging, "_cores", lambda: 2)
+    monkeypatch.setattr(judging, "usable_cores", lambda: 2)
     before = set(psutil.Process().children(recursive=True))
     assert list(judge_drafts(draft_shards(tmp_path), SETTINGS)) == alone
     assert [verdicts for _, verdicts in alone] == [judge(one, SETTINGS).verdicts for one, _ in alone]
@@ -54,7 +54,7 @@ def test_processes_give_the_verdicts_that_one_gives(tmp_path: Path, monkeypatch:
 def test_a_damaged_shard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path, shards=3, rows=4)
     monkeypatch.setattr(judging, "_FEW", 0)
-    monkeypatch.setattr(judging, "_cores", lambda: 2)
+    monkeypatch.setattr(judging, "usable_cores", lambda: 2)
     monkeypatch.setattr(judging, "count_rows", lambda path: 12)
     partition_path(tmp_path, 1).write_bytes(b"no Arrow")
     with pytest.raises(ShardError, match=r"part-00001\.arrow: not a readable Arrow stream"):

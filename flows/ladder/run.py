@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import os
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from flows.children import usable_cores
 from flows.ladder.arms import ARMS, Arm, find_arms
 from flows.ladder.measure import measuring_batches, problems
 from flows.ladder.report import draw_ladder, ladder_page, summarize
@@ -147,7 +147,7 @@ def _hardware() -> str:
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}"
+    return f"{usable_cores()} cores, {platform.machine()}"
 
 
 def _write_report(out: Path, result: Mapping[str, Any]) -> None:

@@ -24,10 +24,16 @@ def rung_folder(out: Path, seed: int, name: str) -> Path:
     return out / f"seed-{seed}" / name
 
 
+def is_finished(out: Path, seed: int, name: str) -> bool:
+    """True once a rung's result is on disk; nothing is read."""
+    return (rung_folder(out, seed, name) / RESULT_FILE).is_file()
+
+
 def read_result(out: Path, seed: int, name: str) -> dict[str, Any] | None:
     """A finished rung's result; None where it is not finished."""
-    file = rung_folder(out, seed, name) / RESULT_FILE
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    if not is_finished(out, seed, name):
+        return None
+    return json.loads((rung_folder(out, seed, name) / RESULT_FILE).read_text(encoding="utf-8"))
 
 
 def run_rung(out: Path, seed: int, name: str, settings: LadderSettings, advance: Advance) -> None:

@@ -13,9 +13,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from flows.children import interrupts_held_back, stay_with_parent
+from flows.children import interrupts_held_back, stay_with_parent, usable_cores
 from flows.ladder.arms import ARMS, Arm
-from flows.ladder.rung import read_result, run_rung, rung_folder
+from flows.ladder.rung import is_finished, run_rung, rung_folder
 from flows.ladder.settings import LadderSettings
 from flows.progress import Reporter
 from schemas.errors import AvarError, FlowError
@@ -36,7 +36,7 @@ class Job:
 
     def is_done(self, out: Path) -> bool:
         """True once its result is on disk."""
-        return read_result(out, self.seed, self.name) is not None
+        return is_finished(out, self.seed, self.name)
 
     def is_ready(self, out: Path) -> bool:
         """True once all that it starts from, or is chosen from, is finished."""
@@ -125,7 +125,7 @@ def _work(parent: int, out: Path, job: Job, settings: LadderSettings, heard: Any
     _write_to(job.log(out))
     import torch
 
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // settings.jobs))
+    torch.set_num_threads(max(1, usable_cores() // settings.jobs))
     try:
         run_rung(out, job.seed, job.name, settings, heard.put)
     except AvarError as error:
