@@ -16,9 +16,9 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from schemas.config import RewardSettings
 from schemas.errors import AttentionError, ConfigError
-from trainer.attention import bare_model, full_attention_layers, prepared
-from trainer.checkpointing import CheckpointingTrainer
-from trainer.diagnostics import Figures, refuse_sharded
+from trainer.attention import full_attention_layers, prepared
+from trainer.diagnostics import refuse_sharded
+from trainer.measuring import MeasuringTrainer
 from trainer.messages import Conversation, iterate_parts
 from trainer.rewards import ACCURACY, AccuracyReward, deciding_rewards, reward_functions
 from trainer.rollouts import Reading, read_completions
@@ -27,7 +27,7 @@ VISUAL_RATIO = "visual_ratio"  # the column that the trainer adds for `VisualRew
 _SAME = 1e-6  # rewards of a group that differ by less teach nothing
 
 
-class VisualGRPOTrainer(CheckpointingTrainer, GRPOTrainer):
+class VisualGRPOTrainer(MeasuringTrainer, GRPOTrainer):
     """TRL's GRPOTrainer with r = r_accuracy + 0.3 r_visual + 0.1 r_format.
 
     Before rewards are computed, the right completions (with an image) go through the policy once more,
@@ -44,7 +44,6 @@ class VisualGRPOTrainer(CheckpointingTrainer, GRPOTrainer):
         functions, _ = reward_functions(rewards)
         super().__init__(*args, reward_funcs=functions, **keywords)  # type: ignore[arg-type]
         self.rewards = rewards
-        self._figures = {True: Figures(), False: Figures()}  # training, evaluation
         self._true: dict[bool, dict[str, list[float]]] = {True: defaultdict(list), False: defaultdict(list)}
         tokenizer: Any = self._tokenizer
         if tokenizer.padding_side != "left":
@@ -54,11 +53,6 @@ class VisualGRPOTrainer(CheckpointingTrainer, GRPOTrainer):
             )
         if rewards.visual_weight:
             self._refuse_unreadable()
-
-    @property
-    def bare_model(self) -> Any:
-        """The model itself, out of whatever accelerate and peft put around it."""
-        return bare_model(self.accelerator.unwrap_model(self.model))
 
     def _refuse_unreadable(self) -> None:
         kind = self.accelerator.distributed_type.value
@@ -130,15 +124,6 @@ class VisualGRPOTrainer(CheckpointingTrainer, GRPOTrainer):
         with self.accelerator.autocast():
             return read_completions(self.bare_model, processor, prompts, (prompt_ids, fields), completion_ids)
 
-    @property
-    def figures(self) -> Figures:
-        """What the next log will say."""
-        return self._figures[self._training]
-
-    @property
-    def _training(self) -> bool:
-        return self.model is not None and self.model.training
-
     def _note_readings(self, readings: Sequence[Reading]) -> None:
         number = len(readings)
         means = {
@@ -172,19 +157,11 @@ class VisualGRPOTrainer(CheckpointingTrainer, GRPOTrainer):
         for name, group_G in shares.items():
             noted[name].append(group_G.float().mean().item())
 
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As TRL's, with the figures of all processes: every process must call it."""
-        found = self.figures.take(self._sum_over_processes, self.accelerator.device)
-        metrics = self._metrics["train" if self._training else "eval"]
-        metrics.update({name: [value] for name, value in found.items()})
-        # In place of TRL's own, which are of what decides.
-        metrics.update(self._true[self._training])
+    def _take_metrics(self) -> dict[str, list[float]]:
+        # The rewards in place of TRL's own, which are of what decides.
+        true = self._true[self._training]
         self._true[self._training] = defaultdict(list)
-        super().log(logs, start_time)
-
-    def _sum_over_processes(self, values: Tensor) -> Tensor:
-        total: Any = self.accelerator.reduce(values)
-        return total
+        return super()._take_metrics() | true
 
 
 def _chunks(rows: Sequence[int], size: int) -> Iterator[Sequence[int]]:

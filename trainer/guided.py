@@ -15,7 +15,6 @@ from trl.trainer.sft_trainer import SFTTrainer
 from schemas.config import GuidedLossSettings
 from schemas.errors import AttentionError, ConfigError, SpanError
 from trainer.attention import (
-    bare_model,
     full_attention_layers,
     prepare,
     prepared,
@@ -23,19 +22,19 @@ from trainer.attention import (
     start_recording,
     still,
 )
-from trainer.checkpointing import CheckpointingTrainer
 from trainer.data import REGION_LABELS, RegionCollator
-from trainer.diagnostics import Figures, gradient_norms, refuse_sharded, region_shares
+from trainer.diagnostics import gradient_norms, refuse_sharded, region_shares
 from trainer.focus import effective_image_tokens
 from trainer.losses import GuidedParts, attention_guided_loss
+from trainer.measuring import MeasuringTrainer
 from trainer.recorder import Recorder
 from trainer.regions import Regions
 
 _U_AND_T = "user+response"
 
 
-class _MeasuringTrainer(CheckpointingTrainer, SFTTrainer):
-    """What both arms share: regions in every batch, figures that are right under several processes."""
+class _RegionTrainer(MeasuringTrainer, SFTTrainer):
+    """What both arms share: regions in every batch, and when attention is read."""
 
     def __init__(
         self, *args: Any, diagnostics_every: int, layers: Collection[int] | None, **keywords: Any
@@ -51,32 +50,6 @@ class _MeasuringTrainer(CheckpointingTrainer, SFTTrainer):
             kind = self.accelerator.distributed_type.value
             refuse_sharded(kind, self.bare_model.parameters(), ["train.diagnostics_every"])
         self.layers = full_attention_layers(self.bare_model) if layers is None else tuple(layers)
-        self._figures = {True: Figures(), False: Figures()}  # training, evaluation
-
-    @property
-    def bare_model(self) -> Any:
-        """The model itself, out of whatever accelerate and peft put around it."""
-        return bare_model(self.accelerator.unwrap_model(self.model))
-
-    @property
-    def figures(self) -> Figures:
-        """What the next log will say."""
-        return self._figures[self._training]
-
-    @property
-    def _training(self) -> bool:
-        return self.model is not None and self.model.training
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As TRL's, with the figures of all processes: every process must call it."""
-        found = self.figures.take(self._sum_over_processes, self.accelerator.device)
-        metrics = self._metrics["train" if self._training else "eval"]
-        metrics.update({name: [value] for name, value in found.items()})
-        super().log(logs, start_time)
-
-    def _sum_over_processes(self, values: Tensor) -> Tensor:
-        total: Any = self.accelerator.reduce(values)
-        return total
 
     def _collate_regions(self) -> None:
         if not self.layers:
@@ -113,7 +86,7 @@ class _MeasuringTrainer(CheckpointingTrainer, SFTTrainer):
         self.figures.add_mean("effective_image_tokens", tokens, shares["user"].pairs)
 
 
-class ControlSFTTrainer(_MeasuringTrainer):
+class ControlSFTTrainer(_RegionTrainer):
     """TRL's SFTTrainer: its steps are plain SFT. Now and then it says where the model looks.
 
     Args:
@@ -159,7 +132,7 @@ class ControlSFTTrainer(_MeasuringTrainer):
         return recorder
 
 
-class GuidedSFTTrainer(_MeasuringTrainer):
+class GuidedSFTTrainer(_RegionTrainer):
     """TRL's SFTTrainer with alpha * L_enhance + beta * L_suppress added to its loss.
 
     Logs `loss_lm`, `enhance`, `suppress`, `image_share`, `system_share` (of the guided queries) and what was
