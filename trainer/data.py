@@ -49,18 +49,24 @@ def sft_dataset(dataset: datasets.Dataset, processor: ProcessorMixin | None = No
     return dataset.with_transform(partial(_to_columns, processor))
 
 
+def batch_rows(batch: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """The rows of a batch that is given by columns."""
+    return [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+
+
+def images_of(conversation: Conversation) -> list[Any]:
+    """The images of a conversation, in order."""
+    return [part["image"] for _, part in iterate_parts(conversation) if part["type"] == "image"]
+
+
 def _to_columns(processor: ProcessorMixin | None, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-    names = list(batch)
-    rows = [dict(zip(names, values, strict=True)) for values in zip(*batch.values(), strict=True)]
     columns: dict[str, list[Any]] = {"prompt": [], "completion": [], "images": []}
-    for row in rows:
+    for row in batch_rows(batch):
         *prompt, completion = messages = to_messages(row)
         if processor is not None:
             refuse_placeholder(processor, messages, f"row {row['id']}")
         # TRL wants the images beside the messages, and puts them into the placeholders itself.
-        columns["images"].append(
-            [part["image"] for _, part in iterate_parts(prompt) if part["type"] == "image"]
-        )
+        columns["images"].append(images_of(prompt))
         columns["prompt"].append(plain(prompt))
         columns["completion"].append([completion])
     return columns

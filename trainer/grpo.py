@@ -26,8 +26,9 @@ from schemas.errors import ConfigError
 from trainer.anchored import VisualGRPOTrainer
 from trainer.arguments import RunOptions, common_arguments
 from trainer.checkpointing import run_trainer, save_trained, step_history
+from trainer.data import batch_rows, images_of
 from trainer.lora import add_adapters, finish_adapters, refuse_adapters
-from trainer.messages import iterate_parts, plain, refuse_placeholder, to_messages
+from trainer.messages import plain, refuse_placeholder, to_messages
 from trainer.resuming import describe_run, find_checkpoint, fingerprint, processes
 from trainer.rewards import reward_functions
 from trainer.sft import WINDOW, Progress, StepProgress, _quiet, _restore_forward
@@ -155,15 +156,14 @@ def grpo_dataset(dataset: datasets.Dataset, processor: ProcessorMixin) -> datase
 
 
 def _to_columns(processor: ProcessorMixin, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-    names = list(batch)
-    rows = [dict(zip(names, values, strict=True)) for values in zip(*batch.values(), strict=True)]
     columns: dict[str, list[Any]] = {name: [] for name in ("prompt", "images", "answer", "choices")}
-    for row in rows:
+    for row in batch_rows(batch):
         prompt = to_messages(row, with_response=False)
         refuse_placeholder(processor, prompt, f"row {row['id']}")
-        images = [part["image"] for _, part in iterate_parts(prompt) if part["type"] == "image"]
-        for name, value in zip(columns, (plain(prompt), images, row["answer"], row["choices"]), strict=True):
-            columns[name].append(value)
+        columns["prompt"].append(plain(prompt))
+        columns["images"].append(images_of(prompt))
+        columns["answer"].append(row["answer"])
+        columns["choices"].append(row["choices"])
     return columns
 
 
